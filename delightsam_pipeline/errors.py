@@ -1,0 +1,61 @@
+"""Errors that a user can mend, each one line: what is wrong, expected, found, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class UserError(Exception):
+    """Something in the user's data, folders or options is wrong; commands print it as one line and exit with 2.
+
+    Parameters
+    ----------
+    problem : what is wrong, without a full stop.
+    file : the file or folder concerned, put first.
+    expected, found : what should have been there and what was.
+    fix : what the user can do about it.
+    """
+
+    exit_code = 2
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        file: str | Path | None = None,
+        expected: object = None,
+        found: object = None,
+        fix: str | None = None,
+    ) -> None:
+        text = f"{file}: {problem}" if file is not None else problem
+        if expected is not None:
+            text += f"; expected {expected}"
+        if found is not None:
+            text += f"; found {found}"
+        if fix is not None:
+            text += f"; {fix}"
+        super().__init__(" ".join(text.split()))
+
+    def __reduce__(self) -> tuple:
+        return _rebuild, (type(self), str(self))
+
+
+def _rebuild(kind: type[UserError], text: str) -> UserError:
+    """An error that comes back from a worker process keeps its finished text."""
+    return kind(text)
+
+
+class SomeCasesFailed(UserError):
+    """Some cases failed and all others are done; commands list the failures and exit with 3."""
+
+    exit_code = 3
+
+
+def all_problems(problems: Sequence[UserError], what: str) -> UserError:
+    """One error out of many: a single problem as it is, several as one line each under a count."""
+    if len(problems) == 1:
+        return problems[0]
+    error = UserError(f"{len(problems)} problems in {what}")
+    error.args = ("\n  ".join([str(error) + ":", *map(str, problems)]),)
+    return error

@@ -1,0 +1,80 @@
+"""Layers shared by the parts of the network: norms, convolution with batch norm, feed-forward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class LayerNorm2d(nn.Module):
+    """Layer norm over the channels of [B, C, H, W] (as in Segment Anything, eps 1e-6)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, eps=1e-6)
+        return x.permute(0, 3, 1, 2)
+
+
+class Statistics(nn.Module):
+    """Running mean and variance of one batch norm for one modality, [C] each."""
+
+    def __init__(self, mean: Tensor, var: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.clone())
+        self.register_buffer("var", var.clone())
+
+
+class ModalityBatchNorm(nn.Module):
+    """Batch norm whose scale and shift are shared and whose running statistics belong to a modality.
+
+    A step sees one modality at a time, so statistics shared by all would fit none in evaluation. `index` is the
+    norm's place in a controller's list of statistics; the model sets it. `running_mean` and `running_var` are the
+    shared statistics (of pretrained weights) from which a new modality starts.
+    """
+
+    index: int = -1
+    momentum = 0.1
+
+    def __init__(self, channels: int, scale: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((channels,), scale))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor, statistics: Sequence[Statistics]) -> Tensor:
+        """[B, C, H, W] -> same shape, with the batch's statistics in training and the modality's in evaluation."""
+        own = statistics[self.index]
+        return F.batch_norm(x, own.mean, own.var, self.weight, self.bias, self.training, self.momentum, 1e-5)
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, then batch norm (members named as in TinyViT's checkpoints)."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int = 1, stride: int = 1, groups: int = 1, scale: float = 1.0):
+        super().__init__()
+        self.c = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.bn = ModalityBatchNorm(c_out, scale)
+
+    def forward(self, x: Tensor, statistics: Sequence[Statistics]) -> Tensor:
+        return self.bn(self.c(x), statistics)
+
+
+class FeedForward(nn.Module):
+    """LayerNorm, C -> 4 C, GELU, 4 C -> C over the last dimension."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.fc1 = nn.Linear(dim, 4 * dim)
+        self.fc2 = nn.Linear(4 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(self.norm(x))))

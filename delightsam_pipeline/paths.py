@@ -1,0 +1,81 @@
+"""Where things are: the root folder, and from a DATASET (id, name or folder) to its raw folder."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+
+from delightsam_pipeline.errors import UserError
+
+_DATASET_NAME = re.compile(r"Dataset(\d{3,})_(.+)")
+
+
+def home() -> Path:
+    """The root that holds raw/, preprocessed/ and results/: $DLSAM_HOME, else ./dlsam."""
+    return Path(os.environ.get("DLSAM_HOME") or "dlsam")
+
+
+def preprocessed_root() -> Path:
+    """Where plans and preprocessed stores are kept."""
+    return home() / "preprocessed"
+
+
+def results_root() -> Path:
+    """Where trained models are kept."""
+    return home() / "results"
+
+
+def raw_roots() -> list[Path]:
+    """Folders searched for raw datasets: ours, then nnU-Net's when its variable is set."""
+    roots = [home() / "raw"]
+    if os.environ.get("nnUNet_raw"):
+        roots.append(Path(os.environ["nnUNet_raw"]))
+    return roots
+
+
+def dataset_folders(roots: list[Path]) -> list[Path]:
+    """Every folder named DatasetXXX_Name in the roots, sorted within each root."""
+    found: list[Path] = []
+    for root in roots:
+        if root.is_dir():
+            found += sorted(f for f in root.iterdir() if f.is_dir() and _DATASET_NAME.fullmatch(f.name))
+    return found
+
+
+def find_dataset(dataset: str, roots: list[Path], what: str = "raw dataset") -> Path:
+    """The folder that an id (101), a full name (Dataset101_X), a short name (X) or a path means.
+
+    Raises UserError when nothing or more than one folder fits; the message lists what is there.
+    """
+    if not dataset.strip():
+        raise UserError("the name of the dataset is empty", fix="give an id, a name or a folder")
+    looks_like_path = os.sep in dataset or dataset.startswith(".")
+    if Path(dataset).is_dir() and (looks_like_path or (Path(dataset) / "dataset.json").exists()):
+        return Path(dataset).resolve()
+    folders = dataset_folders(roots)
+    matches = [f for f in folders if _means(dataset, f.name)]
+    if len({f.name for f in matches}) > 1:
+        names = ", ".join(str(f) for f in matches)
+        raise UserError(f"'{dataset}' means more than one {what}", found=names, fix="give the full name")
+    if matches:
+        return matches[0]
+    searched = ", ".join(str(root) for root in roots)
+    names = [f.name for f in folders]
+    close = difflib.get_close_matches(dataset, names, n=1)
+    hint = f"did you mean {close[0]}?" if close else "give an id, a name or a folder"
+    raise UserError(
+        f"no {what} called '{dataset}'",
+        expected=f"a folder or one of the datasets in {searched}",
+        found=", ".join(names) or "none there",
+        fix=hint,
+    )
+
+
+def _means(dataset: str, folder_name: str) -> bool:
+    match = _DATASET_NAME.fullmatch(folder_name)
+    if match is None:
+        return False
+    same_id = dataset.isdigit() and int(dataset) == int(match[1])
+    return same_id or dataset in (folder_name, match[2])
