@@ -9,6 +9,7 @@ from pathlib import Path
 
 from delightsam_pipeline.errors import UserError
 
+_NNUNET_RAW = "nnUNet_raw"
 _DATASET_NAME = re.compile(r"Dataset(\d{3,})_(.+)")
 
 
@@ -30,8 +31,8 @@ def results_root() -> Path:
 def raw_roots() -> list[Path]:
     """Folders searched for raw datasets: ours, then nnU-Net's when its variable is set."""
     roots = [home() / "raw"]
-    if os.environ.get("nnUNet_raw"):
-        roots.append(Path(os.environ["nnUNet_raw"]))
+    if os.environ.get(_NNUNET_RAW):
+        roots.append(Path(os.environ[_NNUNET_RAW]))
     return roots
 
 
@@ -55,7 +56,7 @@ def find_dataset(dataset: str, roots: list[Path], what: str = "raw dataset") -> 
     if Path(dataset).is_dir() and (looks_like_path or (Path(dataset) / "dataset.json").exists()):
         return Path(dataset).resolve()
     folders = dataset_folders(roots)
-    matches = [f for f in folders if _means(dataset, f.name)]
+    matches = [f for f in folders if means(dataset, f.name)]
     if len({f.name for f in matches}) > 1:
         names = ", ".join(str(f) for f in matches)
         raise UserError(f"'{dataset}' means more than one {what}", found=names, fix="give the full name")
@@ -73,9 +74,10 @@ def find_dataset(dataset: str, roots: list[Path], what: str = "raw dataset") -> 
     )
 
 
-def _means(dataset: str, folder_name: str) -> bool:
-    match = _DATASET_NAME.fullmatch(folder_name)
+def means(dataset: str, name: str) -> bool:
+    """Whether an id (101), a full name or a short name (X) means the dataset called `name` (Dataset101_X)."""
+    match = _DATASET_NAME.fullmatch(name)
     if match is None:
-        return False
+        return dataset == name
     same_id = dataset.isdigit() and int(dataset) == int(match[1])
-    return same_id or dataset in (folder_name, match[2])
+    return same_id or dataset in (name, match[2])

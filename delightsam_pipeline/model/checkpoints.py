@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.model.delightsam import DeLightSAM, HeadSpec
 
-# first stage block, count: where the ten controlled blocks of the encoder stand
+# stage and block of the ten controlled blocks of the encoder, in order
 _BLOCKS = [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (2, 3), (2, 4), (2, 5), (3, 0), (3, 1)]
 _FOURIER = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
 _UNUSED = ("num_batches_tracked", ".head.weight", ".head.bias", "norm_head.weight", "norm_head.bias")
@@ -107,3 +106,34 @@ def load_strictly(model: DeLightSAM, tensors: Mapping[str, Tensor], file: Path |
         if name not in own:
             raise UserError("weights do not fit this model", file=file, expected="no more tensors", found=name)
     model.load_state_dict(dict(tensors))
+
+
+def load_pretrained(model: DeLightSAM, path: Path) -> str:
+    """Start a model's shared body from MobileSAM, a release checkpoint or one of our models; says what was taken.
+
+    The running statistics become those of every modality of the model. Raises UserError when no tensor of the
+    encoder fits.
+    """
+    state = load_tensors(path)
+    if any(name.startswith("encoder.") for name in state):
+        kind, names = "one of our models", {name: name for name in state}
+    else:
+        prefix = "SemiTViT." if any(name.startswith("SemiTViT.") for name in state) else "image_encoder."
+        kind = "a De-LightSAM release" if prefix == "SemiTViT." else "MobileSAM"
+        names = {name: ours for name in state if (ours := _ours(name, prefix))}
+    own = model.state_dict()
+    taken = {ours: state[name] for name, ours in names.items() if ours in own and own[ours].shape == state[name].shape}
+    encoder = [name for name in own if name.startswith("encoder.")]
+    missing = [name for name in encoder if name not in taken]
+    if missing:
+        raise UserError(
+            "these weights do not fit the encoder",
+            file=path,
+            expected=f"a tensor for {missing[0]} {list(own[missing[0]].shape)}",
+            found=f"{len(encoder) - len(missing)} of {len(encoder)} encoder tensors",
+            fix="give mobile_sam.pt, a De-LightSAM release or a model of this program",
+        )
+    for modality in model.controllers:
+        taken |= {k: v for k, v in _statistics(model, taken, modality).items() if k not in taken}
+    model.load_state_dict(taken, strict=False)
+    return f"{path}: {kind}; {len(taken)} of {len(own)} tensors taken, the others start anew"

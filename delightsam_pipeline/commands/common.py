@@ -1,0 +1,165 @@
+"""What all commands share: options with 'did you mean', one-line errors, exit codes, signals, logging."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from delightsam_pipeline import __version__
+from delightsam_pipeline.errors import SomeCasesFailed, UserError
+
+INTERRUPTED, TERMINATED = 130, 143
+_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|)", re.IGNORECASE)
+_SECONDS = {"s": 1, "": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that answers an unknown option with the nearest known one."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__(description=description, allow_abbrev=False)
+        self.add_argument("--version", action="version", version=f"delightsam-pipeline {__version__}")
+        self.add_argument("--verbose", action="store_true", help="say more about what is done")
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace=None) -> argparse.Namespace:
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            known = [option for action in self._actions for option in action.option_strings]
+            close = difflib.get_close_matches(unknown[0].split("=")[0], known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            self.error(f"unknown argument {unknown[0]}{hint}")
+        return parsed
+
+
+class Stop:
+    """Set by Ctrl-C or SIGTERM; asked between steps, so that a run ends with everything saved."""
+
+    def __init__(self) -> None:
+        self.code: int | None = None
+
+    def __call__(self) -> bool:
+        return self.code is not None
+
+    def listen(self) -> None:
+        """Take over both signals; a second one ends the program at once."""
+        signal.signal(signal.SIGINT, lambda *_: self._ask(INTERRUPTED))
+        signal.signal(signal.SIGTERM, lambda *_: self._ask(TERMINATED))
+
+    def _ask(self, code: int) -> None:
+        if self.code is not None:
+            raise KeyboardInterrupt
+        self.code = code
+        logging.getLogger(__name__).warning("stopping after this step; once more to stop at once")
+
+
+class _Terminated(BaseException):
+    """SIGTERM, so that blocks which clean up behind them do so."""
+
+
+def _on_terminate(*_) -> None:
+    raise _Terminated
+
+
+def run(work: Callable[[], int | None]) -> int:
+    """Call `work` and turn what it raises into one line and an exit code.
+
+    0 done, 1 a bug (with traceback), 2 the user's to mend, 3 some cases failed, 130 and 143 on signals.
+    """
+    signal.signal(signal.SIGTERM, _on_terminate)
+    try:
+        return work() or 0
+    except SomeCasesFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return INTERRUPTED
+    except _Terminated:
+        print("terminated", file=sys.stderr)
+        return TERMINATED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception:
+        traceback.print_exc()
+        print(
+            f"\nThis is a bug in delightsam-pipeline {__version__}; please report it with the lines above.",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def start_logging(verbose: bool) -> None:
+    """Messages on standard output, without decoration; warnings are marked."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_Formatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("delightsam_pipeline").setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
+
+
+def duration(text: str) -> float:
+    """'90', '90s', '20m', '1.5h' or '2d' in seconds, for argparse."""
+    match = _TIME.fullmatch(text.strip())
+    if match is None or not float(match[1]):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a duration; write for instance 90s, 20m or 1.5h")
+    return float(match[1]) * _SECONDS[match[2].lower()]
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """A whole number from 0 on, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number")
+    return int(text)
+
+
+def gigabytes(text: str) -> float:
+    """A positive number of gigabytes in bytes, for argparse."""
+    try:
+        value = float(text.lower().removesuffix("gb").strip())
+    except ValueError:
+        value = 0.0
+    if not 0.5 <= value < 10000:
+        raise argparse.ArgumentTypeError(f"'{text}' is not an amount of memory in GB, such as 8")
+    return value * 1e9
+
+
+def split_datasets(values: Sequence[str]) -> list[str]:
+    """DATASET arguments, each perhaps several joined with '+'. Raises UserError for an empty or doubled name."""
+    names = [name.strip() for value in values for name in value.split("+")]
+    if "" in names:
+        raise UserError("a dataset's name is empty", found="+".join(values), fix="write for instance 101+103")
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise UserError("a dataset is named twice", found=", ".join(doubled))
+    return names
+
+
+def folder(text: str) -> Path:
+    """A path, for argparse; an empty one is refused."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(text)

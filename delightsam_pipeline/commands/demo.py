@@ -1,0 +1,86 @@
+"""dlsam_demo: the whole chain on generated images of four modalities, one model for all of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from delightsam_pipeline.commands import evaluate, plan_and_preprocess, predict, train
+from delightsam_pipeline.commands.common import Parser, duration, folder, run, start_logging
+from delightsam_pipeline.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def parser() -> Parser:
+    """The command's options."""
+    p = Parser(
+        "Generate CT-like, MRI-like, ultrasound-like and photograph-like images, then plan, train, predict, score."
+    )
+    p.add_argument("--folder", type=folder, default=Path("demo"), help="where everything goes (./demo)")
+    p.add_argument("--time-budget", type=duration, default=240.0, metavar="TIME", help="for training (4m)")
+    p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1 or mps")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    args = parser().parse_args(argv)
+    start_logging(args.verbose)
+    return run(lambda: _work(args))
+
+
+def _work(args) -> int | None:
+    from delightsam_pipeline.data.examples import make_examples
+
+    begin = time.monotonic()
+    home = args.folder.resolve()
+    os.environ["DLSAM_HOME"] = str(home)
+    raw = make_examples(home / "raw")
+    log.info("generated %s in %s\n", ", ".join(f.name for f in raw), home / "raw")
+    names = "+".join(f.name for f in raw)
+    ids = [f.name.removeprefix("Dataset")[:3] for f in raw]
+    _step(plan_and_preprocess.main, "dlsam_plan_and_preprocess", "-d", *ids)
+    budget = f"{args.time_budget:g}s"
+    _step(train.main, "dlsam_train", "+".join(ids), "0", "--time-budget", budget, "--device", args.device)
+    model = home / "results" / names / "fold_0"
+    for dataset, number in zip(raw, ids, strict=True):
+        output = home / "predictions" / dataset.name
+        images = ("-i", str(dataset / "imagesTs"), "-o", str(output))
+        _step(predict.main, "dlsam_predict", *images, "--head", number, "--device", args.device)
+        _step(evaluate.main, "dlsam_evaluate", str(dataset / "labelsTs"), str(output))
+    _report(home, raw, model)
+    log.info("done in %.0f s", time.monotonic() - begin)
+    return None
+
+
+def _step(command: Callable, name: str, *arguments: str) -> None:
+    """Run one of our commands as a user would, saying which."""
+    log.info("$ %s %s", name, " ".join(arguments))
+    code = command(list(arguments))
+    if code:
+        raise UserError(f"{name} ended with exit code {code}", fix="see the message above")
+
+
+def _report(home: Path, raw: list[Path], model: Path) -> None:
+    """Dice on the unseen cases of every dataset, as a table."""
+    rows, means = [], []
+    for dataset in raw:
+        summary = json.loads((home / "predictions" / dataset.name / "summary.json").read_text(encoding="utf-8"))
+        means.append(summary["foreground_mean"]["Dice"])
+        for key, name in summary["classes"].items():
+            mean = summary["mean"][key]
+            rows.append(f"{dataset.name:<28} {name:<12} {mean['n_cases']:>5} {mean['Dice']:>7.3f}")
+    log.info("\n%-28s %-12s %5s %7s", "dataset (unseen cases)", "class", "cases", "Dice")
+    log.info("%s", "\n".join(rows))
+    log.info("%-28s %-12s %5s %7.3f", "mean over datasets", "", "", sum(means) / len(means))
+    log.info("\npictures: %s\nmodel, its curve and validation: %s", home / "predictions/*/worst_cases.png", model)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

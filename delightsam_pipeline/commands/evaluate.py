@@ -1,0 +1,83 @@
+"""dlsam_evaluate REFERENCE PREDICTION: score predicted masks against reference masks."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from delightsam_pipeline.commands.common import Parser, count, folder, run, start_logging
+from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.files import write_json
+from delightsam_pipeline.paths import find_dataset, raw_roots
+
+log = logging.getLogger(__name__)
+
+
+def parser() -> Parser:
+    """The command's options."""
+    p = Parser("Score predicted masks against reference masks, per case and class, at the images' own grids.")
+    p.add_argument("reference", type=folder, help="folder of reference masks, such as labelsTs")
+    p.add_argument("prediction", type=folder, help="folder of predicted masks with the same case names")
+    p.add_argument("-d", "--dataset", help="DATASET whose dataset.json names the labels (default: beside REFERENCE)")
+    p.add_argument("-o", "--output", type=folder, help="summary file (default: PREDICTION/summary.json)")
+    p.add_argument("--images", type=folder, help="images for the overlays (default: imagesTs for labelsTs, and so on)")
+    p.add_argument("--worst", type=count, default=8, help="how many of the worst cases to draw (8; 0 for none)")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    args = parser().parse_args(argv)
+    start_logging(args.verbose)
+    return run(lambda: _work(args))
+
+
+def _work(args) -> None:
+    from delightsam_pipeline.evaluation.folders import evaluate_folders
+    from delightsam_pipeline.evaluation.summary import table
+
+    dataset = find_dataset(args.dataset, raw_roots()) if args.dataset else args.reference.resolve().parent
+    labels, channels = _definitions(dataset / "dataset.json")
+    summary = evaluate_folders(args.reference, args.prediction, labels)
+    output = args.output or args.prediction / "summary.json"
+    write_json(output, summary)
+    log.info("%s\nscores of every case in %s", table(summary), output)
+    images = args.images or args.reference.with_name(args.reference.name.replace("labels", "images"))
+    if args.worst and images.is_dir() and images != args.reference:
+        _draw(summary, images, channels, labels, output.with_name("worst_cases.png"), args.worst)
+
+
+def _definitions(file: Path) -> tuple:
+    """Labels and number of channels of a dataset.json, whether or not its images are there."""
+    from delightsam_pipeline.data.dataset import load_definitions
+
+    if not file.is_file():
+        raise UserError("does not exist", file=file, fix="name the dataset with -d, so that its labels are known")
+    definitions = load_definitions(file)
+    return definitions.labels, len(definitions.channel_names)
+
+
+def _draw(summary: dict, images: Path, channels: int, labels, output: Path, worst: int) -> None:
+    from delightsam_pipeline.data.dataset import input_cases
+    from delightsam_pipeline.data.formats import read_case, read_labels
+    from delightsam_pipeline.evaluation.overlays import case_panel, write_sheet
+    from delightsam_pipeline.evaluation.summary import worst_cases
+
+    files = {case.name: case.images for case in input_cases(images, channels)}
+    panels = []
+    for name, dice, row in worst_cases(summary, worst):
+        if name in files:
+            image, reference = read_case(files[name]), read_labels(Path(row["reference_file"]))
+            prediction = read_labels(Path(row["prediction_file"]))
+            spacing = image.grid.spacing[1:]
+            panel = case_panel(image.array, prediction.array[0], reference.array[0], name, spacing, labels.ignore)
+            panels.append((f"Dice {dice:.3f}", panel))
+    if panels:
+        write_sheet(output, panels)
+        log.info("pictures of the worst cases in %s", output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

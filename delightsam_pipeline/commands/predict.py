@@ -1,0 +1,125 @@
+"""dlsam_predict -i IN -o OUT: segment a file or a folder with a trained model."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from delightsam_pipeline import __version__
+from delightsam_pipeline.commands.common import Parser, folder, positive, run, start_logging
+from delightsam_pipeline.commands.models import find_model
+from delightsam_pipeline.errors import SomeCasesFailed, UserError
+from delightsam_pipeline.files import make_folder, write_json
+
+log = logging.getLogger(__name__)
+
+
+def parser() -> Parser:
+    """The command's options."""
+    p = Parser("Segment images with a trained model; masks come in the format and on the grid of their images.")
+    p.add_argument("-i", "--input", type=folder, required=True, help="an image, or a folder of images")
+    p.add_argument("-o", "--output", type=folder, required=True, help="a file for one image, or a folder")
+    p.add_argument("-m", "--model", type=folder, help="model folder (default: the one that has been trained)")
+    p.add_argument("-d", "--dataset", help="choose the model trained on this DATASET")
+    p.add_argument("-f", "--fold", help="choose this fold's model (default: all, else the lowest)")
+    p.add_argument("--head", help="for a model of several datasets: dataset or modality of these images")
+    p.add_argument(
+        "--checkpoint", choices=("final", "best"), default="final", help="weights at the end, or best validated"
+    )
+    p.add_argument("--batch-size", type=positive, default=8, help="slices at once (8)")
+    p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1 or mps")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    args = parser().parse_args(argv)
+    start_logging(args.verbose)
+    return run(lambda: _work(args))
+
+
+def _work(args) -> None:
+    if not args.input.exists():
+        raise UserError("does not exist", file=args.input, expected="an image or a folder of images")
+    model = find_model(args.model, args.dataset, args.fold)
+
+    from delightsam_pipeline.inference.predictor import Predictor
+
+    predictor = Predictor.load(model, args.device, "best" if args.checkpoint == "best" else "model", args.batch_size)
+    head = predictor.head(args.head)
+    log.info("model %s, head %s, on %s", model, head, predictor.device.reason)
+    jobs, target = _jobs(args, predictor.plans[head])
+    record = _record(model, args, head, predictor.device.reason)
+    failures = _predict(predictor, head, jobs, record)
+    if target is not None:
+        write_json(target / "run.json", record)
+    log.info("%d of %d cases written to %s", len(jobs) - len(failures), len(jobs), args.output)
+    if failures and len(failures) == len(jobs) == 1:
+        raise failures[0]
+    if failures:
+        lines = "\n  ".join(map(str, failures))
+        error = SomeCasesFailed(f"{len(failures)} of {len(jobs)} cases failed:")
+        error.args = (f"{error}\n  {lines}",)
+        raise error
+
+
+def _jobs(args, plan) -> tuple[list[tuple], Path | None]:
+    """(case, output file) of everything to do, and the output folder if it is one."""
+    from delightsam_pipeline.data.dataset import input_cases
+    from delightsam_pipeline.data.formats import known_ending
+
+    cases = input_cases(args.input, len(plan.channel_names))
+    single = args.input.is_file() and known_ending(args.output) is not None and not args.output.is_dir()
+    if not single:
+        make_folder(args.output)
+    jobs = []
+    for case in cases:
+        ending = known_ending(case.images[0])
+        output = args.output if single else args.output / (case.name + ending)
+        if output.resolve() in {path.resolve() for path in case.images}:
+            raise UserError("the mask would be written over its image", file=output, fix="choose another -o")
+        if known_ending(output) != ending:
+            raise UserError("masks are written in their image's format", file=output, expected=ending)
+        jobs.append((case, output))
+    return jobs, None if single else args.output
+
+
+def _predict(predictor, head: str, jobs: list[tuple], record: dict) -> list[UserError]:
+    from tqdm import tqdm
+
+    failures = []
+    for case, output in tqdm(jobs, desc="predict", disable=None, unit="case"):
+        begin = time.monotonic()
+        try:
+            predictor.predict_files(case.images, output, head)
+        except UserError as error:
+            failures.append(error)
+            record["cases"][case.name] = {"error": str(error)}
+            continue
+        record["cases"][case.name] = {"file": output.name, "seconds": round(time.monotonic() - begin, 3)}
+    return failures
+
+
+def _record(model: Path, args, head: str, device: str) -> dict:
+    import torch
+
+    from delightsam_pipeline.inference.model_folder import sha256
+
+    weights = model / ("best.safetensors" if args.checkpoint == "best" else "model.safetensors")
+    return {
+        "package": f"delightsam-pipeline {__version__}",
+        "torch": torch.__version__,
+        "model": str(model),
+        "weights_sha256": sha256(weights),
+        "head": head,
+        "device": device,
+        "intended_use": "research; not for clinical use",
+        "cases": {},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

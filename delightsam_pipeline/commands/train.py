@@ -1,0 +1,87 @@
+"""dlsam_train DATASET FOLD: train one model on one or several preprocessed datasets."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from delightsam_pipeline.commands.common import (
+    Parser,
+    Stop,
+    count,
+    duration,
+    folder,
+    positive,
+    run,
+    split_datasets,
+    start_logging,
+)
+from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.paths import find_dataset, preprocessed_root, results_root
+
+log = logging.getLogger(__name__)
+
+
+def parser() -> Parser:
+    """The command's options."""
+    p = Parser("Train De-LightSAM. A stopped run goes on where it was when the command is given again.")
+    p.add_argument(
+        "dataset", metavar="DATASET", help="id, name or preprocessed folder; join several with + for one model"
+    )
+    p.add_argument("fold", metavar="FOLD", help="0 to 4, or all to train on every case")
+    p.add_argument("--epochs", type=positive, help="length in epochs (default: the plan's)")
+    p.add_argument("--time-budget", type=duration, metavar="TIME", help="length by the clock instead: 90s, 20m, 1.5h")
+    p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1 or mps")
+    p.add_argument(
+        "--pretrained", type=folder, metavar="FILE", help="start from mobile_sam.pt, a release or our weights"
+    )
+    p.add_argument("--seed", type=count, default=12345, help="of weights and of the order of the data (12345)")
+    p.add_argument("--workers", type=count, help="loader processes (default: by cores; 0 loads in the process itself)")
+    p.add_argument("--restart", action="store_true", help="begin anew, even if a run stands there")
+    p.add_argument(
+        "-o", "--output", type=folder, help="folder of the model (default: $DLSAM_HOME/results/DATASET/fold_FOLD)"
+    )
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    args = parser().parse_args(argv)
+    start_logging(args.verbose)
+    return run(lambda: _work(args))
+
+
+def _work(args) -> int:
+    if args.epochs is not None and args.time_budget is not None:
+        raise UserError("--epochs and --time-budget exclude each other", fix="give one of them")
+    folders = [find_dataset(d, [preprocessed_root()], "preprocessed dataset") for d in split_datasets([args.dataset])]
+
+    from delightsam_pipeline.preprocessing.store import Store
+
+    stores = {f.name: Store.load(f) for f in folders}
+    target: Path = args.output or results_root() / "+".join(stores) / f"fold_{args.fold}"
+
+    from delightsam_pipeline.inference.device import choose_device
+    from delightsam_pipeline.training.loop import train
+    from delightsam_pipeline.training.setup import Options, start
+
+    device = choose_device(args.device)
+    workers = device.loader_workers() if args.workers is None else args.workers
+    options = Options(args.fold, args.epochs, args.time_budget, args.pretrained, args.seed, workers, args.restart)
+    training_run = start(stores, target, options, device)
+    log.info("training %s, fold %s, on %s, into %s", " + ".join(stores), args.fold, device.reason, target)
+    if training_run.progress.step:
+        log.info("going on after epoch %d", training_run.progress.epoch)
+    stop = Stop()
+    stop.listen()
+    if not train(training_run, stop):
+        log.info("stopped and saved; the same command goes on")
+        return stop.code
+    log.info("model in %s\nnext: dlsam_predict -i IMAGES -o OUTPUT -m %s", target, target)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,225 @@
+"""A raw dataset: dataset.json, checked, and its training cases."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from delightsam_pipeline.data.cases import Case, group_cases, input_cases, list_files, no_images
+from delightsam_pipeline.data.formats import ENDINGS, read_case, read_labels, require_same_space
+from delightsam_pipeline.data.image import Image
+from delightsam_pipeline.data.labels import Labels
+from delightsam_pipeline.errors import UserError, all_problems
+from delightsam_pipeline.files import read_json
+
+__all__ = ["Case", "Dataset", "Definitions", "check_case", "input_cases", "load_dataset", "load_definitions"]
+
+_log = logging.getLogger(__name__)
+_REQUIRED = {
+    "channel_names": '{"0": "CT"}',
+    "labels": '{"background": 0, "tumour": 1}',
+    "file_ending": '".nii.gz"',
+}
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """What a dataset's images and labels mean: its labels, channels in order, and the files' ending in lower case."""
+
+    labels: Labels
+    channel_names: tuple[str, ...]
+    file_ending: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A raw dataset in nnU-Net v2's format.
+
+    name : the folder's name. channel_names : in channel order. file_ending : in lower case, such as `.nii.gz`.
+    modality : as given in dataset.json, or None. cases : the training cases, sorted by name.
+    """
+
+    folder: Path
+    name: str
+    labels: Labels
+    channel_names: tuple[str, ...]
+    file_ending: str
+    modality: str | None
+    cases: tuple[Case, ...]
+
+
+def load_dataset(folder: Path) -> Dataset:
+    """Read dataset.json and find the training cases; no image is opened (see `check_case`).
+
+    Raises UserError that says everything found wrong: entries of dataset.json, or files missing and surplus.
+    """
+    folder = Path(folder)
+    file = folder / "dataset.json"
+    value, known = _read(file)
+    channel_names, ending = known.channel_names, known.file_ending
+    if "dataset" in value:
+        cases = _listed_cases(value["dataset"], folder, len(channel_names), file)
+    else:
+        cases = _found_cases(folder, len(channel_names), ending)
+    if not cases:
+        raise UserError("has no training cases", file=folder)
+    if value.get("numTraining", len(cases)) != len(cases):
+        _log.warning("%s: numTraining is %s but there are %d training cases", file, value["numTraining"], len(cases))
+    cases = _grouped(cases, value.get("group", {}), file)
+    name = folder.resolve().name
+    return Dataset(folder, name, known.labels, channel_names, ending, value.get("modality"), cases)
+
+
+def load_definitions(file: Path) -> Definitions:
+    """What a dataset.json declares; no other file is looked at. Raises UserError that says what is wrong with it."""
+    return _read(file)[1]
+
+
+def _read(file: Path) -> tuple[dict[str, Any], Definitions]:
+    value = read_json(file)
+    if not isinstance(value, dict):
+        raise UserError("is not a JSON object", file=file, expected='{"channel_names": ..., "labels": ...}')
+    _check_entries(value, file)
+    channel_names = _channel_names(value["channel_names"], file)
+    labels = Labels.parse(value["labels"], file, value.get("regions_class_order"))
+    return value, Definitions(labels, channel_names, _file_ending(value["file_ending"], file))
+
+
+def check_case(case: Case, dataset: Dataset) -> tuple[Image, Image]:
+    """Read a training case: its image [C, z, y, x] and its label map [1, z, y, x].
+
+    Raises UserError when a file cannot be read, the number of channels is wrong, the grids differ, or the label map
+    holds a value that dataset.json does not declare.
+    """
+    image = read_case(case.images)
+    names = dataset.channel_names
+    if len(image.array) != len(names):
+        raise UserError(
+            "the number of channels differs from dataset.json",
+            file=case.images[0],
+            expected=f"{len(names)} ({', '.join(names)})",
+            found=len(image.array),
+            fix="mend channel_names, or the files of the case",
+        )
+    if case.label is None:
+        raise UserError(f"case {case.name} has no label map", file=case.images[0])
+    label = read_labels(case.label)
+    require_same_space(label.grid, case.label, image.grid, case.images[0])
+    require_declared(label, case.label, dataset.labels.declared)
+    return image, label
+
+
+def require_declared(label: Image, path: Path, declared: frozenset[int]) -> None:
+    """Raise a UserError when a label map [1, z, y, x] holds a value that is not declared."""
+    # By slices: the whole volume would be sorted at once.
+    found = sorted({int(v) for plane in label.array[0] for v in np.unique(plane)})
+    if declared.issuperset(found):
+        return
+    fix = "declare them in dataset.json, or mend the label map"
+    if found == [0, 255] and 1 in declared:
+        fix = "255 should be 1"
+    expected = " ".join(map(str, sorted(declared)))
+    shown = " ".join(map(str, found[:20])) + (f" and {len(found) - 20} more" if len(found) > 20 else "")
+    raise UserError("has undeclared label values", file=path, expected=expected, found=shown, fix=fix)
+
+
+def _check_entries(value: dict[str, Any], file: Path) -> None:
+    if isinstance(value.get("modality"), dict):
+        fix = "rename 'modality' to 'channel_names', and turn 'labels' into name: number"
+        raise UserError("is in the format of nnU-Net v1", file=file, fix=fix)
+    missing = [f'"{key}": {example}' for key, example in _REQUIRED.items() if key not in value]
+    if missing:
+        raise UserError("lacks entries", file=file, fix=f"add {', '.join(missing)}")
+    if not isinstance(value.get("modality"), str | None):
+        raise UserError("'modality' is not a name", file=file, found=json.dumps(value["modality"]))
+
+
+def _channel_names(value: Any, file: Path) -> tuple[str, ...]:
+    expected = 'a map from number to name such as {"0": "T1", "1": "T2"}'
+    if not isinstance(value, dict) or not value:
+        raise UserError("'channel_names' is not a map", file=file, expected=expected, found=json.dumps(value))
+    if all(type(v) is int or (isinstance(v, str) and v.isdecimal()) for v in value.values()):
+        corrected = {str(number): name for name, number in value.items() if not name.isdecimal()}
+        if len(corrected) == len(value):
+            fix = f'write "channel_names": {json.dumps(corrected, ensure_ascii=False)}'
+            raise UserError("'channel_names' is the wrong way round", file=file, fix=fix)
+    names = [value.get(str(i)) for i in range(len(value))]
+    if not all(isinstance(name, str) and name.strip() for name in names):
+        raise UserError("'channel_names' is wrong", file=file, expected=expected, found=json.dumps(value))
+    return tuple(names)
+
+
+def _file_ending(value: Any, file: Path) -> str:
+    if not isinstance(value, str) or value.lower() not in ENDINGS:
+        expected = " ".join(ENDINGS)
+        raise UserError("'file_ending' is unknown", file=file, expected=expected, found=json.dumps(value))
+    return value.lower()
+
+
+def _found_cases(folder: Path, channels: int, ending: str) -> tuple[Case, ...]:
+    """The cases in imagesTr and labelsTr."""
+    for part in ("imagesTr", "labelsTr"):
+        if not (folder / part).is_dir():
+            raise UserError(f"has no folder {part}", file=folder)
+    files = list_files(folder / "imagesTr", ending)
+    if not files:
+        raise no_images(folder / "imagesTr", ending)
+    images, problems = group_cases(files, channels)
+    labels = {f.name[: -len(ending)]: f for f in list_files(folder / "labelsTr", ending)}
+    for name in sorted(images.keys() - labels.keys()):
+        expected = folder / "labelsTr" / (name + ending)
+        problems.append(UserError("has no label map", file=images[name][0], expected=expected))
+    for name in sorted(labels.keys() - images.keys()):
+        expected = folder / "imagesTr" / f"{name}_0000{ending}"
+        problems.append(UserError("has no image", file=labels[name], expected=expected))
+    if problems:
+        raise all_problems(problems, str(folder))
+    return tuple(Case(name, paths, labels[name], name) for name, paths in images.items())
+
+
+def _listed_cases(value: Any, folder: Path, channels: int, file: Path) -> tuple[Case, ...]:
+    """The cases of the entry `dataset`: explicit files, relative to the folder or with environment variables."""
+    example = '{"CASE": {"images": ["a.nii.gz"], "label": "b.nii.gz"}}'
+    if not isinstance(value, dict):
+        raise UserError("'dataset' is not a map", file=file, expected=example, found=json.dumps(value)[:80])
+    cases, problems = [], []
+    for name, entry in sorted(value.items()):
+        images = entry.get("images") if isinstance(entry, dict) else None
+        label = entry.get("label") if isinstance(entry, dict) else None
+        if not isinstance(images, list) or not all(isinstance(p, str) for p in [*images, label]):
+            problems.append(UserError(f"case '{name}' of 'dataset' is wrong", file=file, expected=example))
+            continue
+        if len(images) not in (1, channels):
+            expected = f"1 or {channels}" if channels > 1 else "1"
+            problem = f"case '{name}' of 'dataset' has the wrong number of images"
+            problems.append(UserError(problem, file=file, expected=expected, found=len(images)))
+        paths = [folder / os.path.expandvars(p) for p in [*images, label]]
+        problems += [_missing(p, name) for p in paths if not p.is_file()]
+        cases.append(Case(name, tuple(paths[:-1]), paths[-1], name))
+    if problems:
+        raise all_problems(problems, str(file))
+    return tuple(cases)
+
+
+def _missing(path: Path, case: str) -> UserError:
+    fix = "set the environment variable in its path" if "$" in str(path) else None
+    return UserError(f"does not exist, but dataset.json lists it for case '{case}'", file=path, fix=fix)
+
+
+def _grouped(cases: tuple[Case, ...], groups: Any, file: Path) -> tuple[Case, ...]:
+    """The cases with the groups of the entry `group`; a case without one stays its own group."""
+    is_map = isinstance(groups, dict) and all(isinstance(group, str) for group in groups.values())
+    if not is_map:
+        raise UserError(
+            "'group' is not a map", file=file, expected='{"CASE": "patient"}', found=json.dumps(groups)[:80]
+        )
+    unknown = sorted(groups.keys() - {case.name for case in cases})
+    if unknown:
+        raise UserError("'group' has cases that are not in the dataset", file=file, found=", ".join(unknown[:10]))
+    return tuple(replace(case, group=groups.get(case.name, case.name)) for case in cases)

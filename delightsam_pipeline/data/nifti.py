@@ -1,0 +1,206 @@
+"""NIfTI files (.nii, .nii.gz): reading onto canonical axes, and label maps in the geometry of their image."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.fileholders import FileHolder
+from nibabel.spatialimages import HeaderDataError, HeaderTypeError
+from nibabel.wrapstruct import WrapStructError
+
+from delightsam_pipeline.data.image import Grid, Image, Orientation
+from delightsam_pipeline.data.labels import storage_type
+from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.files import writing
+
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_MM_PER_UNIT = {1: 1000.0, 3: 0.001}  # codes of metre and micrometre; all others mean mm
+_MOST_VOXELS = 2**33
+_SHEAR = 1e-3  # largest cosine between two axes that counts as a right angle
+_GZIP_RATIO = 1100  # deflate never packs tighter than about 1032 to 1
+_GZIP_LEVEL = 2
+_DAMAGED = (
+    *(OSError, EOFError, ValueError, OverflowError, zlib.error),
+    *(ImageFileError, HeaderDataError, HeaderTypeError, WrapStructError),
+)
+
+
+def read(path: Path, as_label: bool = False) -> Image:
+    """The image [C, z, y, x] on canonical axes; the last axis of a 4D file is the channels.
+
+    Unscaled integers keep their type, everything else becomes float32. `as_label` makes no difference here.
+    The header of the result is the file's own.
+    Raises UserError for damaged files, and for what a Grid cannot say: sheared, singular or NaN affines.
+    """
+    with _damage_reported(path), _opened(path) as stream:
+        stored = _image_class(stream).from_file_map({"image": FileHolder(fileobj=stream)}, mmap=False)
+        _check_header(stored, path)
+        data = _voxels(stored)
+        # Only at its end does a compressed file tell whether it is whole.
+        while stream.read(1 << 20):
+            pass
+    array = _channels_first(data, path)
+    grid = _grid(_lps_affine(stored), array.shape[1:], path)
+    orientation = Orientation.to_canonical(grid)
+    array = np.ascontiguousarray(orientation.apply(array))
+    return Image(array, orientation.apply_to_grid(grid), orientation, Path(path), stored.header.copy())
+
+
+def write_labels(path: Path, labels: np.ndarray, like: Image) -> None:
+    """Write labels [z, y, x] on `like`'s canonical axes with the shape, affine and header of the file `like` was.
+
+    An image of several channels gets a 3D label map. An image that was no NIfTI gets a header made from its grid.
+    Raises UserError when the file cannot be written.
+    """
+    if labels.shape != like.grid.shape:
+        raise ValueError(f"labels {labels.shape} are not on the image's grid {like.grid.shape}")
+    data = like.orientation.undo(labels).transpose(2, 1, 0)
+    header = like.header
+    if isinstance(header, nibabel.Nifti1Header):
+        header = header.copy()
+        data = data.reshape(_label_shape(header, data.shape))
+    else:
+        header = _new_header(like)
+    # Extensions and intent describe the image, and may name the patient.
+    header.extensions = type(header.extensions)()
+    header.set_intent("none", allow_unknown=True)
+    header["cal_min"] = header["cal_max"] = 0
+    data = data.astype(storage_type(int(labels.max(initial=0))))
+    header.set_data_dtype(data.dtype)
+    header.set_data_shape(data.shape)
+    header["vox_offset"] = 0
+    _write(path, data, header)
+
+
+def _write(path: Path, data: np.ndarray, header: nibabel.Nifti1Header) -> None:
+    kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
+    # No affine: nibabel would set the codes of qform and sform anew from it.
+    content = kind(data, None, header)
+    compressed = Path(path).name.lower().endswith(".gz")
+    with writing(path) as temporary, open(temporary, "wb") as file:
+        if compressed:
+            with gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0) as stream:
+                content.to_file_map({"image": FileHolder(fileobj=stream)})
+        else:
+            content.to_file_map({"image": FileHolder(fileobj=file)})
+
+
+@contextmanager
+def _damage_reported(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise UserError("cannot be read (no permission)", file=path) from error
+    except _DAMAGED as error:
+        fix = "the file may be incomplete; copy or export it again"
+        raise UserError(f"cannot be read as NIfTI ({error})", file=path, fix=fix) from error
+
+
+def _opened(path: Path) -> BinaryIO:
+    return gzip.open(path) if Path(path).name.lower().endswith(".gz") else open(path, "rb")
+
+
+def _image_class(stream: BinaryIO) -> type[nibabel.Nifti1Image]:
+    """NIfTI-1 or NIfTI-2 by the size of the header, which both begin with."""
+    size = stream.read(4)
+    stream.seek(0)
+    is_second = 540 in (int.from_bytes(size, "little"), int.from_bytes(size, "big"))
+    return nibabel.Nifti2Image if is_second else nibabel.Nifti1Image
+
+
+def _check_header(stored: nibabel.Nifti1Image, path: Path) -> None:
+    """Refuse what cannot be an image before any memory is taken for it."""
+    shape, dtype = stored.shape, stored.get_data_dtype()
+    if not shape or min(shape) <= 0:
+        raise UserError("the header has no valid shape", file=path, found=shape, fix="export the file again")
+    voxels = int(np.prod([int(n) for n in shape], dtype=object))
+    if voxels > _MOST_VOXELS:
+        raise UserError("is too large, or its header is damaged", file=path, found=f"shape {shape}")
+    if dtype.kind not in "iuf":
+        fix = "export it with real numbers, one per voxel and channel"
+        raise UserError("has complex or colour voxels", file=path, expected="real numbers", found=dtype, fix=fix)
+    room = path.stat().st_size * (_GZIP_RATIO if path.name.lower().endswith(".gz") else 1)
+    if voxels * dtype.itemsize > room:
+        raise ValueError(f"shape {shape} needs {voxels * dtype.itemsize} bytes, more than the file can hold")
+
+
+def _voxels(stored: nibabel.Nifti1Image) -> np.ndarray:
+    proxy = stored.dataobj
+    unscaled = proxy.slope == 1 and proxy.inter == 0
+    if unscaled and proxy.dtype.kind in "iu":
+        data = proxy.get_unscaled()
+        return data.astype(data.dtype.newbyteorder("="), copy=False)
+    with np.errstate(over="ignore"):
+        return np.asarray(proxy, dtype=np.float32)
+
+
+def _channels_first(data: np.ndarray, path: Path) -> np.ndarray:
+    """[x, y(, z(, C))] -> [C, z, y, x]; ITK puts channels on a fifth axis behind one of length 1."""
+    if data.ndim == 5 and data.shape[3] == 1:
+        data = data[:, :, :, 0]
+    while data.ndim > 4 and data.shape[-1] == 1:
+        data = data[..., 0]
+    if data.ndim > 4:
+        raise UserError("has too many axes", file=path, expected="2 to 4", found=f"shape {data.shape}")
+    data = data.reshape(data.shape + (1,) * (4 - data.ndim))
+    return data.transpose(3, 2, 1, 0)
+
+
+def _lps_affine(stored: nibabel.Nifti1Image) -> np.ndarray:
+    """[4, 4] from the file's index (x, y, z, 1) to LPS in mm."""
+    affine = _RAS_TO_LPS @ np.asarray(stored.affine, float)
+    affine[:3] *= _MM_PER_UNIT.get(int(stored.header["xyzt_units"]) & 7, 1.0)
+    return affine
+
+
+def _grid(affine: np.ndarray, shape: tuple[int, ...], path: Path) -> Grid:
+    """The grid of the array z y x, from the affine of x y z."""
+    fix = "mend the header (sform and qform) or export the file again"
+    if not np.isfinite(affine).all():
+        raise UserError("the affine has NaN or infinite values", file=path, fix=fix)
+    columns = affine[:3, 2::-1].copy()
+    if shape[0] == 1 and not columns[:, 0].any():
+        # A flat picture need not say how thick it is.
+        normal = np.cross(columns[:, 2], columns[:, 1])
+        columns[:, 0] = normal / (np.linalg.norm(normal) or 1)
+    spacing = np.linalg.norm(columns, axis=0)
+    if spacing.min() <= 1e-6:
+        raise UserError("the affine is singular: an axis has spacing 0", file=path, fix=fix)
+    direction = columns / spacing
+    cosines = np.abs(direction.T @ direction - np.eye(3)).max()
+    if np.abs(np.linalg.det(direction)) < 1e-3:
+        raise UserError("the affine is singular: two axes run along the same line", file=path, fix=fix)
+    if cosines > _SHEAR:
+        fix = "resample it onto a grid with right angles"
+        angle = f"an angle {np.degrees(np.arcsin(min(cosines, 1))):.2f} degrees off"
+        raise UserError("the affine is sheared", file=path, expected="axes at right angles", found=angle, fix=fix)
+    rows = tuple(tuple(float(v) for v in row) for row in direction)
+    origin = tuple(float(v) for v in affine[:3, 3])
+    return Grid(tuple(int(n) for n in shape), tuple(float(s) for s in spacing), origin, rows)
+
+
+def _label_shape(header: nibabel.Nifti1Header, spatial: tuple[int, ...]) -> tuple[int, ...]:
+    """The file's own shape when it holds one number per voxel, else its spatial axes."""
+    shape = tuple(int(n) for n in header.get_data_shape())
+    return shape if np.prod(shape) == np.prod(spatial) else spatial
+
+
+def _new_header(like: Image) -> nibabel.Nifti1Header:
+    """A header for the file axes of an image that did not come from a NIfTI file."""
+    order = tuple(int(axis) for axis in np.argsort(like.orientation.order))
+    inverse = Orientation(order, tuple(like.orientation.flips[axis] for axis in order))
+    affine = _RAS_TO_LPS @ inverse.apply_to_grid(like.grid).affine()[:, [2, 1, 0, 3]]
+    header = nibabel.Nifti1Header()
+    header.set_xyzt_units("mm")
+    header.set_data_shape(tuple(inverse.apply_to_grid(like.grid).shape)[::-1])
+    header.set_qform(affine, code="scanner")
+    header.set_sform(affine, code="scanner")
+    return header

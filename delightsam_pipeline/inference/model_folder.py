@@ -1,0 +1,103 @@
+"""A trained model on disk: model.json, plans/HEAD.json and weights as safetensors; nothing in it is executed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.files import read_json, write_json, writing
+from delightsam_pipeline.model.checkpoints import load_strictly
+from delightsam_pipeline.model.delightsam import DeLightSAM, HeadSpec
+from delightsam_pipeline.plans.plan import Plan, load_plan
+
+Count = Annotated[int, Field(ge=1, le=4096)]
+
+
+class _HeadEntry(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    modality: str
+    targets: Count
+    in_channels: Count
+
+
+class ModelCard(BaseModel):
+    """model.json: how the network is built, and where it comes from."""
+
+    model_config = ConfigDict(extra="forbid")
+    version: Literal[1] = 1
+    fit_windows: bool = True
+    detail: bool = True
+    heads: dict[str, _HeadEntry]
+    provenance: dict[str, Any]
+
+
+def head_spec(plan: Plan) -> HeadSpec:
+    """The head that a plan asks for."""
+    return HeadSpec(plan.modality, len(plan.targets.classes), plan.in_channels)
+
+
+def save_weights(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors as safetensors, whole or not at all."""
+    with writing(file) as temporary:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary)
+
+
+def describe_model(folder: Path, plans: Mapping[str, Plan], provenance: dict[str, Any]) -> None:
+    """Write model.json and the plans."""
+    heads = {name: head_spec(plan).to_dict() for name, plan in plans.items()}
+    for name, plan in plans.items():
+        write_json(folder / "plans" / f"{name}.json", plan.model_dump(mode="json"))
+    card = ModelCard(heads=heads, provenance=provenance)
+    write_json(folder / "model.json", card.model_dump(mode="json"))
+
+
+def load_model(folder: Path, checkpoint: str = "model") -> tuple[DeLightSAM, dict[str, Plan], ModelCard]:
+    """The network with its weights (`checkpoint`.safetensors), a plan per head, and model.json.
+
+    Raises UserError when a file is missing or damaged, or the parts do not belong together.
+    """
+    file = folder / "model.json"
+    if not file.is_file():
+        raise UserError("is not a model folder (no model.json)", file=folder, fix="train a model, or give its folder")
+    try:
+        card = ModelCard.model_validate(read_json(file))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"is not a valid model description: {place}: {first['msg']}", file=file) from None
+    plans = {name: load_plan(folder / "plans" / f"{name}.json") for name in card.heads}
+    specs = {name: HeadSpec(**entry.model_dump()) for name, entry in card.heads.items()}
+    for name, plan in plans.items():
+        if head_spec(plan) != specs[name]:
+            found = f"{head_spec(plan)} in its plan"
+            raise UserError(f"head '{name}' does not fit its plan", file=file, expected=specs[name], found=found)
+    with torch.device("cpu"):
+        model = DeLightSAM(specs, card.fit_windows, card.detail)
+    weights = folder / f"{checkpoint}.safetensors"
+    load_strictly(model, read_weights(weights), weights)
+    return model.eval(), plans, card
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file. Raises UserError when it is missing or damaged."""
+    if not file.is_file():
+        raise UserError("the weights are missing", file=file, fix="finish the training, or copy the file again")
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"the weights cannot be read ({error})", file=file, fix="copy the file again") from None
+
+
+def sha256(file: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with open(file, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

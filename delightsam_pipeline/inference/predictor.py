@@ -1,0 +1,63 @@
+"""A trained model, ready to predict: images in, labels on their own grids out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from delightsam_pipeline.data.formats import read_case, write_labels
+from delightsam_pipeline.data.image import Image
+from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.inference.device import Device, choose_device
+from delightsam_pipeline.inference.model_folder import load_model
+from delightsam_pipeline.inference.segment import segment
+from delightsam_pipeline.model.delightsam import DeLightSAM
+from delightsam_pipeline.paths import means
+from delightsam_pipeline.plans.plan import Plan
+from delightsam_pipeline.preprocessing.preparation import Preparation
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model with the plans of its heads on a device."""
+
+    model: DeLightSAM
+    plans: dict[str, Plan]
+    device: Device
+    batch_size: int = 8
+
+    @staticmethod
+    def load(folder: str | Path, device: str = "auto", checkpoint: str = "model", batch_size: int = 8) -> Predictor:
+        """Load a model folder; nothing else is needed. Raises UserError when it is incomplete or damaged."""
+        model, plans, _ = load_model(Path(folder), checkpoint)
+        chosen = choose_device(device)
+        model = model.to(chosen.torch, memory_format=torch.channels_last)
+        return Predictor(model, plans, chosen, batch_size)
+
+    def head(self, wanted: str | None = None) -> str:
+        """The head called `wanted` (its name or its modality), or the only one. Raises UserError listing them."""
+        if wanted is None and len(self.plans) == 1:
+            return next(iter(self.plans))
+        names = [name for name, plan in self.plans.items() if wanted in (name, plan.modality)]
+        names = names or [name for name in self.plans if wanted is not None and means(wanted, name)]
+        if len(names) == 1:
+            return names[0]
+        listed = ", ".join(f"{name} ({plan.modality})" for name, plan in self.plans.items())
+        problem = f"no single head is called '{wanted}'" if wanted else "this model has several heads"
+        raise UserError(problem, found=listed, fix="choose one with --head")
+
+    def predict(self, image: Image, head: str | None = None) -> np.ndarray:
+        """Labels [z, y, x] on the image's grid."""
+        name = self.head(head)
+        slices, back = Preparation(self.plans[name]).image(image)
+        return segment(self.model, name, self.plans[name], slices, back, self.device, self.batch_size)
+
+    def predict_files(self, files: tuple[Path, ...], output: Path, head: str | None = None) -> tuple[Image, np.ndarray]:
+        """Read a case (one file per channel), segment it and write its labels; returns image and labels."""
+        image = read_case(files)
+        labels = self.predict(image, head)
+        write_labels(output, labels, image)
+        return image, labels

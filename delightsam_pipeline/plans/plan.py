@@ -1,0 +1,167 @@
+"""The plan: every decision about a dataset as validated data, each with its reason in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from delightsam_pipeline.data.labels import Labels
+from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.files import digest, read_json
+
+Size = tuple[Annotated[int, Field(gt=0, le=8192, multiple_of=32)], Annotated[int, Field(gt=0, le=8192, multiple_of=32)]]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Normalisation(_Strict):
+    """How intensities become network input; the numbers are per image channel where the scheme needs them.
+
+    scheme : "ct", "z-score", "percentile" or "photograph" (see plans.modalities).
+    inside_nonzero : z-score only: mean and deviation are taken over nonzero voxels, zeros stay where they are.
+    full_scale : the value that is white, for photographs (255, or 65535 for 16 bit).
+    """
+
+    scheme: Literal["ct", "z-score", "percentile", "photograph"]
+    inside_nonzero: bool = False
+    full_scale: float = 255
+    lower: list[float] = []
+    upper: list[float] = []
+    mean: list[float] = []
+    std: list[float] = []
+
+
+class Augmentation(_Strict):
+    """What may be done to a training slice. flips : per in-plane axis (rows, columns)."""
+
+    rotation_degrees: float
+    scale: tuple[float, float]
+    flips: tuple[bool, bool]
+    colour: bool
+
+
+class Training(_Strict):
+    """Length and step size of training; warm-up is a share of all steps."""
+
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int
+    learning_rate: Positive
+    weight_decay: float
+    warmup: float
+    foreground_share: float
+    patch_loss_weight: float
+
+
+DECISIONS = (
+    "modality",
+    "slicing_axis",
+    "input",
+    "scaling",
+    "spacing",
+    "patch_size",
+    "tile_overlap",
+    "normalisation",
+    "resampling",
+    "augmentation",
+    "training",
+)
+
+
+class Plan(_Strict):
+    """All choices for one dataset.
+
+    slicing_axis : canonical axis (0 z, 1 y, 2 x) along which volumes are cut; the other two are rows and columns.
+    input : "rgb" as it is; "repeat" one channel three times; "neighbours" a slice with the ones before and after it;
+        "projection" the centre slice of every channel through a learned 1x1 convolution.
+    scaling : "spacing" brings every image to `spacing`, and tiles what is larger than `patch_size`; "fit" shrinks or
+        enlarges every image, keeping its aspect, until it just fits into `patch_size`.
+    spacing : rows and columns of the network's input in `unit`; with "fit", that of the median image.
+    tile_overlap : share of a tile that overlaps its neighbour.
+    resampling : order of interpolation of images; labels go linearly per class.
+    reasons : one sentence for every decision.
+    """
+
+    version: Literal[1] = 1
+    dataset: str
+    modality: str
+    modality_id: int | None
+    channel_names: list[str]
+    labels: dict[str, Any]
+    file_ending: str
+    physical: bool
+    slicing_axis: Literal[0, 1, 2]
+    input: Literal["rgb", "repeat", "neighbours", "projection"]
+    scaling: Literal["spacing", "fit"]
+    spacing: tuple[Positive, Positive]
+    patch_size: Size
+    tile_overlap: Annotated[float, Field(ge=0, lt=1)]
+    normalisation: Normalisation
+    resampling: Literal["linear"]
+    augmentation: Augmentation
+    training: Training
+    reasons: dict[str, str]
+
+    @model_validator(mode="after")
+    def _every_decision_has_a_reason(self) -> Plan:
+        missing = [name for name in DECISIONS if not self.reasons.get(name)]
+        if missing:
+            raise ValueError(f"no reason given for {', '.join(missing)}")
+        return self
+
+    @property
+    def unit(self) -> str:
+        """Unit of `spacing`."""
+        return "mm" if self.physical else "px"
+
+    @property
+    def targets(self) -> Labels:
+        """The label definitions."""
+        return Labels.from_dict(self.labels)
+
+    @property
+    def in_channels(self) -> int:
+        """Channels that the network is fed."""
+        return len(self.channel_names) if self.input == "projection" else 3
+
+    def preprocessing_digest(self) -> str:
+        """Changes when a decision changes that the preprocessed store depends on."""
+        return digest(self.model_dump(mode="json", exclude={"reasons", "training", "augmentation", "tile_overlap"}))
+
+
+def load_plan(path: Path) -> Plan:
+    """Read and validate a plan. Raises UserError naming the first wrong or unknown entry."""
+    value = read_json(path)
+    try:
+        return Plan.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"is not a valid plan: {place}: {message}", file=path, fix="plan the dataset again") from None
+
+
+def table(plan: Plan) -> str:
+    """The plan as lines 'decision  value  because reason'."""
+    rows = [(name, _short(getattr(plan, name), plan), plan.reasons[name]) for name in DECISIONS]
+    left, middle = max(len(r[0]) for r in rows), max(len(r[1]) for r in rows)
+    return "\n".join(f"{name:<{left}}  {value:<{middle}}  {reason}" for name, value, reason in rows)
+
+
+def _short(value: Any, plan: Plan) -> str:
+    if isinstance(value, Normalisation):
+        return value.scheme
+    if isinstance(value, Augmentation):
+        return f"rotation {value.rotation_degrees:g} degrees"
+    if isinstance(value, Training):
+        return f"batch {value.batch_size}, {value.epochs} x {value.steps_per_epoch} steps"
+    if value == plan.spacing:
+        return f"{value[0]:.3g} x {value[1]:.3g} {plan.unit}"
+    if isinstance(value, tuple):
+        return " x ".join(str(v) for v in value)
+    return {0: "axial (z)", 1: "coronal (y)", 2: "sagittal (x)"}[value] if value in (0, 1, 2) else str(value)

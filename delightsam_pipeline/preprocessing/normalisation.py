@@ -1,0 +1,43 @@
+"""Intensities to network input, by the plan's scheme."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.plans.plan import Normalisation
+
+# mean and deviation of the natural images that the encoder's pretrained weights know, RGB on 0..255
+_MEAN, _STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
+
+
+def normalise(array: np.ndarray, scheme: Normalisation) -> np.ndarray:
+    """Channels [C, Z, H, W] of one case -> float32, same shape. Raises UserError for another number of channels."""
+    array = array.astype(np.float32)
+    channels = len(array)
+    if scheme.scheme == "ct":
+        if channels != len(scheme.mean):
+            raise UserError("channels do not fit the plan", expected=len(scheme.mean), found=channels)
+        lower, upper, mean, std = (_column(v) for v in (scheme.lower, scheme.upper, scheme.mean, scheme.std))
+        return (array.clip(lower, upper) - mean) / std
+    if scheme.scheme == "z-score":
+        return np.stack([_z_score(channel, scheme.inside_nonzero) for channel in array])
+    if scheme.scheme == "percentile":
+        low, high = np.percentile(array, (0.5, 99.5), axis=(1, 2, 3), keepdims=True)
+        array = ((array - low) / np.maximum(high - low, 1e-8)).clip(0, 1) * 255
+    else:
+        array = array * (255 / scheme.full_scale)
+    if channels == 3:
+        return ((array - _column(_MEAN)) / _column(_STD)).astype(np.float32)
+    return ((array - _MEAN.mean()) / _STD.mean()).astype(np.float32)
+
+
+def _column(values) -> np.ndarray:
+    return np.asarray(values, np.float32).reshape(-1, 1, 1, 1)
+
+
+def _z_score(channel: np.ndarray, inside_nonzero: bool) -> np.ndarray:
+    mask = channel != 0
+    values = channel[mask] if inside_nonzero and mask.any() else channel
+    scaled = (channel - values.mean()) / max(float(values.std()), 1e-8)
+    return np.where(mask, scaled, 0) if inside_nonzero else scaled

@@ -1,0 +1,104 @@
+"""Planning and preprocessing one raw dataset: fingerprint, plan, splits and store, each skipped when it stands."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from delightsam_pipeline.data.dataset import Case, Dataset, check_case
+from delightsam_pipeline.data.splits import load_splits, make_splits
+from delightsam_pipeline.errors import UserError, all_problems
+from delightsam_pipeline.files import digest, identity, make_folder, read_json, write_json
+from delightsam_pipeline.plans.fingerprint import Fingerprint, fingerprint, inputs_digest, workers_for
+from delightsam_pipeline.plans.plan import Plan
+from delightsam_pipeline.plans.planner import make_plan
+from delightsam_pipeline.preprocessing.preparation import Preparation
+from delightsam_pipeline.preprocessing.store import is_complete, save_case
+
+log = logging.getLogger(__name__)
+
+
+def plan_dataset(
+    dataset: Dataset, folder: Path, modality: str | None = None, memory_bytes: float = 8e9, workers: int | None = None
+) -> Plan:
+    """Fingerprint and plan a dataset into `folder`; the fingerprint is kept when the files have not changed.
+
+    Raises UserError for bad cases or when the modality is not clear; then nothing is written.
+    """
+    make_folder(folder)
+    print_ = _kept_fingerprint(dataset, folder / "fingerprint.json", modality)
+    if print_ is None:
+        print_ = fingerprint(dataset, modality, workers)
+    plan = make_plan(print_, dataset.labels, dataset.file_ending, memory_bytes)
+    write_json(folder / "fingerprint.json", print_.model_dump(mode="json"))
+    write_json(folder / "plan.json", plan.model_dump(mode="json"))
+    _write_splits(dataset, folder / "splits_final.json")
+    return plan
+
+
+def _kept_fingerprint(dataset: Dataset, file: Path, modality: str | None) -> Fingerprint | None:
+    if not file.is_file():
+        return None
+    try:
+        kept = Fingerprint.model_validate(read_json(file))
+    except (UserError, ValueError):
+        return None
+    wanted = modality or dataset.modality
+    if kept.inputs != inputs_digest(dataset) or (wanted and kept.modality_evidence != f"given as '{wanted}'"):
+        return None
+    log.info("%s: the files have not changed, the fingerprint is kept", dataset.name)
+    return kept
+
+
+def _write_splits(dataset: Dataset, file: Path) -> None:
+    """Splits beside the raw data are honoured, then those already made, as long as they fit the cases."""
+    names = [case.name for case in dataset.cases]
+    raw = dataset.folder / "splits_final.json"
+    if raw.is_file():
+        splits = load_splits(raw, names)
+    elif len(names) < 2:
+        splits = [{"train": names, "val": names}]
+    else:
+        splits = make_splits(names, {case.name: case.group for case in dataset.cases})
+    write_json(file, splits)
+
+
+def preprocess(dataset: Dataset, plan: Plan, folder: Path, workers: int | None = None) -> int:
+    """Fill the store in `folder`; finished cases are skipped. Returns how many cases were done now.
+
+    Raises UserError listing all cases that failed; the others are done.
+    """
+    cases = make_folder(folder / "cases")
+    _remove_strangers(cases, {case.name for case in dataset.cases})
+    inputs = {case.name: digest([identity(path) for path in (*case.images, case.label)]) for case in dataset.cases}
+    todo = [case for case in dataset.cases if not is_complete(cases, case.name, inputs[case.name], plan)]
+    megabytes = sum(path.stat().st_size for case in todo for path in case.images) / 2**20
+    problems = []
+    with ThreadPoolExecutor(workers_for(len(todo), megabytes, workers)) as pool:
+        futures = [pool.submit(_prepare, case, dataset, plan, cases, inputs[case.name]) for case in todo]
+        for future in tqdm(futures, desc="preprocess", disable=None, unit="case"):
+            try:
+                future.result()
+            except UserError as error:
+                problems.append(error)
+    if problems:
+        raise all_problems(problems, f"the {len(dataset.cases)} cases of {dataset.name}")
+    return len(todo)
+
+
+def _prepare(case: Case, dataset: Dataset, plan: Plan, folder: Path, inputs: str) -> None:
+    image, label = check_case(case, dataset)
+    preparation = Preparation(plan)
+    slices, back = preparation.image(image)
+    mask = preparation.labels(label.array[0], back)
+    save_case(folder, case.name, slices, mask, label.array[0], back, inputs, plan)
+
+
+def _remove_strangers(folder: Path, names: set[str]) -> None:
+    """Cases that are no longer in the dataset must not be trained on."""
+    for file in folder.glob("*.json"):
+        if file.stem not in names and not file.name.startswith("."):
+            file.unlink()

@@ -1,0 +1,131 @@
+"""The preprocessed store: all that training needs of a dataset, in a folder that can be carried elsewhere.
+
+fingerprint.json  plan.json  splits_final.json
+cases/CASE.npy         slices, float16 [Z, C, h, w]
+cases/CASE_mask.npy    labels beside them, uint8 or int16 [Z, h, w]
+cases/CASE_labels.npz  labels on the image's own grid [z, y, x], compressed
+cases/CASE.json        way back, what the slices hold; written last, so that its presence means a whole case
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from delightsam_pipeline.data.splits import Split, load_splits
+from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.files import read_json, write_json, writing
+from delightsam_pipeline.plans.plan import Plan, load_plan
+from delightsam_pipeline.preprocessing.preparation import WayBack
+
+
+@dataclass(frozen=True)
+class StoredCase:
+    """One case of a store; arrays are mapped from disk when asked for.
+
+    present : per target, the slices (numbers) that hold some of it.
+    """
+
+    name: str
+    folder: Path
+    back: WayBack
+    present: tuple[tuple[int, ...], ...]
+
+    @property
+    def count(self) -> int:
+        """Number of slices."""
+        return self.back.grid.shape[self.back.axis]
+
+    def slices(self) -> np.ndarray:
+        """float16 [Z, C, h, w], read from disk slice by slice as it is indexed."""
+        return _mapped(self.folder / f"{self.name}.npy")
+
+    def mask(self) -> np.ndarray:
+        """Labels [Z, h, w] beside the slices."""
+        return _mapped(self.folder / f"{self.name}_mask.npy")
+
+    def labels(self) -> np.ndarray:
+        """Labels [z, y, x] on the image's own grid."""
+        with np.load(self.folder / f"{self.name}_labels.npz", allow_pickle=False) as file:
+            return file["labels"]
+
+
+def _mapped(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot be read ({error})", file=path, fix="preprocess the dataset again") from None
+
+
+@dataclass(frozen=True)
+class Store:
+    """A dataset's preprocessed folder."""
+
+    folder: Path
+    plan: Plan
+    splits: list[Split]
+    cases: dict[str, StoredCase]
+
+    @staticmethod
+    def load(folder: Path) -> Store:
+        """Open a store. Raises UserError when it is incomplete or does not belong to its plan."""
+        plan_file = folder / "plan.json"
+        if not plan_file.is_file():
+            fix = f"run dlsam_plan_and_preprocess -d {folder.name}"
+            raise UserError("has not been preprocessed (no plan.json)", file=folder, fix=fix)
+        plan = load_plan(plan_file)
+        files = sorted(f for f in (folder / "cases").glob("*.json") if not f.name.startswith("."))
+        splits_file = folder / "splits_final.json"
+        if not files or not splits_file.is_file():
+            raise UserError("is not completely preprocessed", file=folder, fix="run dlsam_plan_and_preprocess again")
+        cases = {}
+        for file in files:
+            value = read_json(file)
+            if value["plan"] != plan.preprocessing_digest():
+                fix = "run dlsam_plan_and_preprocess again"
+                raise UserError("was made with another plan than plan.json", file=file, fix=fix)
+            cases[file.stem] = _case(file.stem, folder / "cases", value)
+        splits = load_splits(splits_file, list(cases))
+        return Store(folder, plan, splits, cases)
+
+
+def _case(name: str, folder: Path, value: dict[str, Any]) -> StoredCase:
+    present = tuple(tuple(slices) for slices in value["present"])
+    return StoredCase(name, folder, WayBack.from_dict(value["way_back"]), present)
+
+
+def is_complete(folder: Path, name: str, inputs: str, plan: Plan) -> bool:
+    """Whether the case was stored whole, from the same files (their digest `inputs`) and plan."""
+    try:
+        value = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return value.get("inputs") == inputs and value.get("plan") == plan.preprocessing_digest()
+
+
+def save_case(
+    folder: Path,
+    name: str,
+    slices: np.ndarray,
+    mask: np.ndarray,
+    labels: np.ndarray,
+    back: WayBack,
+    inputs: str,
+    plan: Plan,
+) -> None:
+    """Write one case; arrays as StoredCase gives them."""
+    (folder / f"{name}.json").unlink(missing_ok=True)
+    with writing(folder / f"{name}.npy") as file:
+        np.save(file, slices.astype(np.float16))
+    with writing(folder / f"{name}_mask.npy") as file:
+        np.save(file, mask)
+    with writing(folder / f"{name}_labels.npz") as file:
+        np.savez_compressed(file, labels=labels)
+    present = [np.flatnonzero(np.isin(mask, ids).any(axis=(1, 2))).tolist() for ids in plan.targets.ids]
+    way_back = back.to_dict()
+    digest = plan.preprocessing_digest()
+    write_json(folder / f"{name}.json", {"inputs": inputs, "plan": digest, "way_back": way_back, "present": present})

@@ -1,0 +1,77 @@
+"""Saving a run so that it goes on exactly where it was; tensors and plain values only."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.files import writing
+from delightsam_pipeline.model.delightsam import DeLightSAM
+from delightsam_pipeline.training.averaging import Average
+
+VERSION = 1
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    elapsed : seconds of all its sittings. validation_seconds : what the last validation took. validated_at : when it
+    ended, on the same clock. best : highest validation Dice so far. history : one row per epoch.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    elapsed: float = 0.0
+    validation_seconds: float = 0.0
+    validated_at: float = 0.0
+    best: float = -1.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save_checkpoint(
+    file: Path, model: DeLightSAM, average: Average, optimizer: torch.optim.Optimizer, progress: Progress, setup: str
+) -> None:
+    """Write the whole state, or leave what stood there."""
+    state = {
+        "version": VERSION,
+        "setup": setup,
+        "model": model.state_dict(),
+        "average": average.tensors,
+        "optimizer": optimizer.state_dict(),
+        "progress": asdict(progress),
+    }
+    with writing(file) as temporary:
+        torch.save(state, temporary)
+
+
+def load_checkpoint(
+    file: Path, model: DeLightSAM, average: Average, optimizer: torch.optim.Optimizer, progress: Progress, setup: str
+) -> bool:
+    """Take up a saved state; False when there is none.
+
+    Raises UserError when the file is damaged or belongs to another run.
+    """
+    if not file.is_file():
+        return False
+    again = "use --restart to begin anew"
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        version, made_by = state["version"], state["setup"]
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"cannot be read ({reason})", file=file, fix=again) from None
+    if version != VERSION:
+        raise UserError("was written by another version", file=file, expected=VERSION, found=version, fix=again)
+    if made_by != setup:
+        raise UserError("belongs to a run with other cases, plan or seed", file=file, fix=again)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    average.load(state["average"])
+    for name, value in state["progress"].items():
+        setattr(progress, name, value)
+    return True

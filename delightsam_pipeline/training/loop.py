@@ -1,0 +1,192 @@
+"""The training loop: epochs of steps, validation on whole cases, checkpoints, and the end of a run."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from delightsam_pipeline import __version__
+from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.evaluation.summary import mean_dice, table
+from delightsam_pipeline.files import make_folder
+from delightsam_pipeline.inference.model_folder import describe_model, save_weights
+from delightsam_pipeline.training.checkpoint import save_checkpoint
+from delightsam_pipeline.training.loading import batches
+from delightsam_pipeline.training.report import write_history
+from delightsam_pipeline.training.schedule import learning_rate
+from delightsam_pipeline.training.setup import Run
+from delightsam_pipeline.training.step import Sums, train_step
+from delightsam_pipeline.training.validation import overall, validate, write_validation
+
+log = logging.getLogger(__name__)
+SAVE_EVERY_S = 300.0
+VALIDATION_SHARE = 0.1  # of the time, at most
+
+
+class Clock:
+    """Wall time of a run over all its sittings, and since its last checkpoint."""
+
+    def __init__(self, before: float) -> None:
+        self.begin = time.monotonic() - before
+        self.saved = time.monotonic()
+
+    def elapsed(self) -> float:
+        """Seconds of training so far."""
+        return time.monotonic() - self.begin
+
+
+def train(run: Run, stop: Callable[[], bool] = lambda: False) -> bool:
+    """Train to the end of the run's length, then validate. False when `stop` asked to end before.
+
+    Writes into the run's folder: model.json, plans/, model.safetensors (the averaged weights), best.safetensors,
+    last.pt (to go on from), progress.csv and .png, validation/HEAD/. Raises UserError when the loss is not finite.
+    """
+    make_folder(run.folder)
+    _describe(run)
+    clock = Clock(run.progress.elapsed)
+    if _done(run, clock) < 1:
+        loader = batches(run.sources, run.options.seed, run.progress.step, run.options.workers)
+        try:
+            finished = _epochs(run, clock, loader, stop)
+        finally:
+            if run.options.workers:
+                loader._finish()
+        _save(run, clock)
+        if not finished:
+            return False
+    _finish(run)
+    return True
+
+
+def _epochs(run: Run, clock: Clock, loader: Iterator, stop: Callable[[], bool]) -> bool:
+    progress = run.progress
+    while _done(run, clock) < 1:
+        row = _epoch(run, clock, loader, stop)
+        if row is None:
+            return False
+        if _done(run, clock) < 1 and _validation_is_due(run, clock):
+            row |= _validate(run, clock)
+        row["elapsed"] = clock.elapsed()
+        progress.history.append(row)
+        _log_epoch(row, _done(run, clock))
+        if time.monotonic() - clock.saved > SAVE_EVERY_S or progress.epoch == 1:
+            _save(run, clock)
+    return True
+
+
+def _done(run: Run, clock: Clock) -> float:
+    return run.length.progress(run.progress.step, clock.elapsed(), run.progress.validation_seconds)
+
+
+def _epoch(run: Run, clock: Clock, loader: Iterator, stop: Callable[[], bool]) -> dict[str, Any] | None:
+    """Steps to the epoch's end or the run's; the row for the history, None when stopped (steps so far count)."""
+    progress, count = run.progress, run.length.steps_per_epoch
+    run.model.train()
+    sums, begin = Sums(), time.monotonic()
+    name = f"epoch {progress.epoch + 1}"
+    with tqdm(total=count, initial=progress.step % count, desc=name, disable=None, leave=False) as bar:
+        while not sums.steps or (progress.step % count and _done(run, clock) < 1):
+            if stop():
+                return None
+            rate = _step(run, clock, next(loader), sums)
+            bar.update()
+    progress.epoch += 1
+    row = sums.row()
+    if not abs(row["mask_loss"]) < float("inf"):
+        where = f"epoch {progress.epoch}"
+        fix = "start again with --restart; if it happens again, look for broken images"
+        raise UserError("the loss is no longer a finite number", file=run.folder, found=where, fix=fix)
+    seconds = (time.monotonic() - begin) / sums.steps
+    return {"epoch": progress.epoch, "step": progress.step, "learning_rate": rate, **row, "seconds_per_step": seconds}
+
+
+def _step(run: Run, clock: Clock, batch: dict[str, Any], sums: Sums) -> float:
+    """One step; returns the learning rate it had."""
+    plan = run.plans[batch["head"]]
+    rate = learning_rate(plan.training.learning_rate, _done(run, clock), plan.training.warmup)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    train_step(run.model, batch, plan, run.optimizer, run.device, sums)
+    run.progress.step += 1
+    run.average.update(run.model, run.progress.step)
+    return rate
+
+
+def _validation_is_due(run: Run, clock: Clock) -> bool:
+    progress = run.progress
+    since = clock.elapsed() - progress.validated_at
+    return since >= progress.validation_seconds * (1 / VALIDATION_SHARE - 1)
+
+
+def _validate(run: Run, clock: Clock) -> dict[str, Any]:
+    """Dice per head of the averaged weights on all held-out cases; keeps the best weights."""
+    begin, progress = time.monotonic(), run.progress
+    model = run.averaged_model()
+    summaries = {h: validate(model, h, run.plans[h], cases, run.device) for h, cases in run.held_out.items()}
+    dice = overall(summaries)
+    if dice is not None and dice > progress.best:
+        progress.best = dice
+        save_weights(run.folder / "best.safetensors", run.average.tensors)
+    progress.validation_seconds = time.monotonic() - begin
+    progress.validated_at = clock.elapsed()
+    per_head = {f"dice_{head}": mean_dice(summary) for head, summary in summaries.items()} if len(summaries) > 1 else {}
+    return {"dice": dice, **per_head}
+
+
+def _log_epoch(row: dict[str, Any], done: float) -> None:
+    dice = f"  validation Dice {row['dice']:.3f}" if row.get("dice") is not None else ""
+    log.info(
+        "epoch %d (%.0f %%)  loss %.3f + patch %.3f  patch precision %.2f recall %.2f  %.2f s/step%s",
+        row["epoch"],
+        100 * done,
+        row["mask_loss"],
+        row["patch_loss"],
+        row["patch_precision"],
+        row["patch_recall"],
+        row["seconds_per_step"],
+        dice,
+    )
+
+
+def _describe(run: Run) -> None:
+    provenance = {
+        "package": f"delightsam-pipeline {__version__}",
+        "torch": torch.__version__,
+        "device": run.device.reason,
+        "fold": run.options.fold,
+        "seed": run.options.seed,
+        "pretrained": str(run.options.pretrained) if run.options.pretrained else None,
+        "training_cases": {head: [case.name for case in source.cases] for head, source in run.sources.items()},
+        "intended_use": "research; not for clinical use",
+    }
+    describe_model(run.folder, run.plans, provenance)
+
+
+def _save(run: Run, clock: Clock) -> None:
+    run.progress.elapsed = clock.elapsed()
+    save_checkpoint(run.folder / "last.pt", run.model, run.average, run.optimizer, run.progress, run.setup)
+    save_weights(run.folder / "model.safetensors", run.average.tensors)
+    write_history(run.folder, run.progress.history)
+    clock.saved = time.monotonic()
+
+
+def _finish(run: Run) -> None:
+    """The final validation, of the weights that will predict: per head a summary and pictures of the worst cases."""
+    model = run.averaged_model()
+    dice = {}
+    for head, cases in run.held_out.items():
+        folder = run.folder / "validation" / head
+        summary = write_validation(folder, model, head, run.plans[head], cases, run.device)
+        dice[head] = mean_dice(summary)
+        log.info("%s, validation on %d cases (pictures in %s)\n%s", head, len(cases), folder, table(summary))
+    known = [value for value in dice.values() if value is not None]
+    if run.progress.history and known:
+        run.progress.history[-1] |= {"dice": sum(known) / len(known)}
+        if len(dice) > 1:
+            run.progress.history[-1] |= {f"dice_{head}": value for head, value in dice.items()}
+        write_history(run.folder, run.progress.history)

@@ -1,0 +1,52 @@
+"""The training loss: Dice and cross-entropy on the mask, cross-entropy on the patch map."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PATCH = 32
+_SMOOTH = 1.0  # pixels: a class absent from a batch then costs little where it is not predicted
+
+
+def mask_loss(logits: Tensor, targets: Tensor, valid: Tensor, exclusive: bool) -> Tensor:
+    """One minus the batch's mean soft Dice, plus cross-entropy; scalar.
+
+    logits [B, K, H, W]; targets [B, K, H, W] of 0 and 1; valid [B, 1, H, W], 0 where nothing is known.
+    exclusive : softmax over a background of logit 0 and the K classes, else a sigmoid for each of K regions.
+    """
+    targets, pixels = targets * valid, valid.sum().clamp(min=1)
+    if exclusive:
+        log_shares = F.log_softmax(torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1), dim=1)
+        background = valid - targets.sum(dim=1, keepdim=True)
+        entropy = -(log_shares * torch.cat([background, targets], dim=1)).sum() / pixels
+        shares = log_shares[:, 1:].exp()
+    else:
+        entropy = F.binary_cross_entropy_with_logits(logits, targets, weight=valid, reduction="sum")
+        entropy = entropy / (pixels * logits.shape[1])
+        shares = logits.sigmoid()
+    common = (shares * targets).sum(dim=(0, 2, 3))
+    total = (shares * valid).sum(dim=(0, 2, 3)) + targets.sum(dim=(0, 2, 3))
+    return 1 - ((2 * common + _SMOOTH) / (total + _SMOOTH)).mean() + entropy
+
+
+def patch_targets(targets: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Masks [B, K, H, W] and valid [B, 1, H, W] -> any foreground per 32-pixel patch, and whether that is known,
+    [B, 1, H/32, W/32] each. A patch with foreground is known; one without is when all of it is valid."""
+    any_class = (targets.amax(dim=1, keepdim=True) * valid).float()
+    foreground = F.max_pool2d(any_class, PATCH)
+    whole = 1 - F.max_pool2d(1 - valid, PATCH)
+    return foreground, torch.maximum(foreground, whole)
+
+
+def patch_loss(logits: Tensor, foreground: Tensor, known: Tensor) -> Tensor:
+    """Binary cross-entropy of patch logits [B, 1, h, w] over the known patches; scalar."""
+    loss = F.binary_cross_entropy_with_logits(logits, foreground, weight=known, reduction="sum")
+    return loss / known.sum().clamp(min=1)
+
+
+def patch_counts(logits: Tensor, foreground: Tensor, known: Tensor) -> Tensor:
+    """[3] true positive, false positive and false negative patches at a threshold of 0.5."""
+    said, true = (logits > 0).float() * known, foreground * known
+    return torch.stack([(said * true).sum(), (said * (known - true)).sum(), ((known - said) * true).sum()])

@@ -1,0 +1,120 @@
+"""What a training run holds: cases, network, optimiser, averages and progress; built anew or taken up again."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from delightsam_pipeline.data.splits import fold_cases
+from delightsam_pipeline.files import digest
+from delightsam_pipeline.inference.device import Device
+from delightsam_pipeline.inference.model_folder import head_spec
+from delightsam_pipeline.model.checkpoints import load_pretrained
+from delightsam_pipeline.model.delightsam import DeLightSAM
+from delightsam_pipeline.plans.plan import Plan
+from delightsam_pipeline.preprocessing.store import Store, StoredCase
+from delightsam_pipeline.training.averaging import Average
+from delightsam_pipeline.training.checkpoint import Progress, load_checkpoint
+from delightsam_pipeline.training.loading import Source
+from delightsam_pipeline.training.schedule import Length
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may say about a run; None leaves it to the plan.
+
+    epochs, seconds : length, or time budget. pretrained : a weights file to start from. workers : loader processes.
+    """
+
+    fold: str
+    epochs: int | None = None
+    seconds: float | None = None
+    pretrained: Path | None = None
+    seed: int = 12345
+    workers: int = 0
+    restart: bool = False
+
+
+@dataclass
+class Run:
+    """A training run in `folder`: training cases (`sources`) and validation cases (`held_out`) per head."""
+
+    folder: Path
+    plans: dict[str, Plan]
+    sources: dict[str, Source]
+    held_out: dict[str, list[StoredCase]]
+    options: Options
+    device: Device
+    length: Length
+    model: DeLightSAM
+    average: Average
+    optimizer: torch.optim.Optimizer
+    setup: str
+    progress: Progress = field(default_factory=Progress)
+
+    def averaged_model(self) -> DeLightSAM:
+        """A copy of the network with the averaged weights, in evaluation mode."""
+        model = copy.deepcopy(self.model)
+        model.load_state_dict(self.average.tensors)
+        return model.eval()
+
+
+def start(stores: Mapping[str, Store], folder: Path, options: Options, device: Device) -> Run:
+    """Build a run, or take up the one that stands in `folder`.
+
+    Raises UserError when what stands there was made from other data, plans, fold or seed.
+    """
+    sources, held_out = {}, {}
+    for head, store in stores.items():
+        train, val = fold_cases(store.splits, options.fold, list(store.cases))
+        sources[head] = Source.of(store, train)
+        held_out[head] = list(Source.of(store, val).cases)
+    plans = {head: store.plan for head, store in stores.items()}
+    training = next(iter(plans.values())).training
+    epochs = training.epochs if options.epochs is None else options.epochs
+    torch.manual_seed(options.seed)
+    model = DeLightSAM({head: head_spec(plan) for head, plan in plans.items()})
+    if options.pretrained is not None:
+        log.info("%s", load_pretrained(model, options.pretrained))
+    model = model.to(device.torch, memory_format=torch.channels_last)
+    run = Run(
+        folder,
+        plans,
+        sources,
+        held_out,
+        options,
+        device,
+        Length(epochs, training.steps_per_epoch * len(plans), options.seconds),
+        model,
+        Average(model),
+        torch.optim.AdamW(_parameter_groups(model, training.weight_decay), lr=training.learning_rate, fused=True),
+        _setup_digest(sources, options.seed),
+    )
+    if not options.restart:
+        load_checkpoint(folder / "last.pt", run.model, run.average, run.optimizer, run.progress, run.setup)
+    return run
+
+
+def _setup_digest(sources: Mapping[str, Source], seed: int) -> str:
+    """Changes when a run would see other data than before."""
+    parts: list[Any] = [seed]
+    for head, source in sources.items():
+        parts.append([head, source.plan.preprocessing_digest(), [case.name for case in source.cases]])
+    return digest(parts)
+
+
+def _parameter_groups(model: DeLightSAM, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices and kernels decay; norms, biases, gates, tokens and queries do not."""
+    free = ("attention_biases", "token", "queries")
+    groups: dict[bool, list] = {True: [], False: []}
+    for name, parameter in model.named_parameters():
+        groups[parameter.ndim >= 2 and not name.endswith(free)].append(parameter)
+    return [{"params": groups[True], "weight_decay": weight_decay}, {"params": groups[False], "weight_decay": 0.0}]
