@@ -45,10 +45,13 @@ def dataset_folders(roots: list[Path]) -> list[Path]:
     return found
 
 
-def find_dataset(dataset: str, roots: list[Path], what: str = "raw dataset") -> Path:
+def find_dataset(
+    dataset: str, roots: list[Path], what: str = "raw dataset", fix: str = "give an id, a name or a folder"
+) -> Path:
     """The folder that an id (101), a full name (Dataset101_X), a short name (X) or a path means.
 
-    Raises UserError when nothing or more than one folder fits; the message lists what is there.
+    Raises UserError when nothing or more than one folder fits; the message lists what is there, and says `fix` where
+    no name is near.
     """
     if not dataset.strip():
         raise UserError("the name of the dataset is empty", fix="give an id, a name or a folder")
@@ -65,7 +68,7 @@ def find_dataset(dataset: str, roots: list[Path], what: str = "raw dataset") -> 
     searched = ", ".join(str(root) for root in roots)
     names = [f.name for f in folders]
     close = difflib.get_close_matches(dataset, names, n=1)
-    hint = f"did you mean {close[0]}?" if close else "give an id, a name or a folder"
+    hint = f"did you mean {close[0]}?" if close else fix
     raise UserError(
         f"no {what} called '{dataset}'",
         expected=f"a folder or one of the datasets in {searched}",

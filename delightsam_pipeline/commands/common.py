@@ -30,9 +30,12 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--verbose", action="store_true", help="say more about what is done")
 
     def parse_args(self, args: Sequence[str] | None = None, namespace=None) -> argparse.Namespace:
-        parsed, unknown = self.parse_known_args(args, namespace)
+        args = sys.argv[1:] if args is None else list(args)
+        known = [option for action in self._actions for option in action.option_strings]
+        # before parsing, which would complain first of the required option that was misspelt
+        misspelt = [a for a in args if a.startswith("--") and a.split("=")[0] not in [*known, "--"]]
+        parsed, unknown = (None, misspelt) if misspelt else self.parse_known_args(args, namespace)
         if unknown:
-            known = [option for action in self._actions for option in action.option_strings]
             close = difflib.get_close_matches(unknown[0].split("=")[0], known, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             self.error(f"unknown argument {unknown[0]}{hint}")

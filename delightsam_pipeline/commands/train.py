@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _work(args) -> int:
     if args.epochs is not None and args.time_budget is not None:
         raise UserError("--epochs and --time-budget exclude each other", fix="give one of them")
-    folders = [find_dataset(d, [preprocessed_root()], "preprocessed dataset") for d in split_datasets([args.dataset])]
+    folders = [_preprocessed(name) for name in split_datasets([args.dataset])]
 
     from delightsam_pipeline.preprocessing.store import Store
 
@@ -81,6 +81,11 @@ def _work(args) -> int:
         return stop.code
     log.info("model in %s\nnext: dlsam_predict -i IMAGES -o OUTPUT -m %s", target, target)
     return 0
+
+
+def _preprocessed(name: str) -> Path:
+    fix = f"preprocess it first: dlsam_plan_and_preprocess -d {name}"
+    return find_dataset(name, [preprocessed_root()], "preprocessed dataset", fix)
 
 
 if __name__ == "__main__":

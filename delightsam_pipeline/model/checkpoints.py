@@ -65,21 +65,29 @@ def from_release(state: Mapping[str, Tensor]) -> DeLightSAM:
     """
     model = DeLightSAM({"release": HeadSpec("release", 7)}, fit_windows=False, detail=False)
     taken = {ours: value for name, value in state.items() if (ours := _ours(name, "SemiTViT."))}
-    own = "controllers.release."
-    for index, (stage, block) in enumerate(_BLOCKS):
-        theirs, here = f"SemiTViT.layers.{stage}.blocks.{block}.", f"{own}blocks.{index}."
-        for name in ("norm.weight", "norm.bias", "fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"):
-            taken[f"{here}mlp.{name}"] = state[f"{theirs}med_dah.{name}"]
-        taken[f"{here}token"] = state[f"{theirs}attn.deep_QKV_embeddings_med"]
-        taken[f"{here}token_bias"] = state[f"{theirs}attn.med_attention_biases"]
-        taken[f"{here}gate"] = torch.ones(1)
-    taken["heads.release.queries"] = state["mask_query.weight"]
-    for number in range(3):
-        for kind in ("weight", "bias"):
-            name = f"mask_decoder.output_hypernetworks_mlps.0.layers.{number}.{kind}"
-            taken[f"heads.release.mlp.{number}.{kind}"] = state[name]
+    for ours, theirs in _release_names().items():
+        if theirs not in state:
+            raise UserError("weights do not fit this model", expected=f"a tensor {theirs}", found="none")
+        taken[ours] = state[theirs]
+    taken |= {f"controllers.release.blocks.{index}.gate": torch.ones(1) for index in range(len(_BLOCKS))}
     load_strictly(model, taken | _statistics(model, taken, "release"))
     return model
+
+
+def _release_names() -> dict[str, str]:
+    """Our names of the release's controller, queries and mask MLP -> theirs."""
+    names = {"heads.release.queries": "mask_query.weight"}
+    for index, (stage, block) in enumerate(_BLOCKS):
+        theirs, ours = f"SemiTViT.layers.{stage}.blocks.{block}.", f"controllers.release.blocks.{index}."
+        for name in ("norm.weight", "norm.bias", "fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"):
+            names[f"{ours}mlp.{name}"] = f"{theirs}med_dah.{name}"
+        names[f"{ours}token"] = f"{theirs}attn.deep_QKV_embeddings_med"
+        names[f"{ours}token_bias"] = f"{theirs}attn.med_attention_biases"
+    for number in range(3):
+        for kind in ("weight", "bias"):
+            theirs = f"mask_decoder.output_hypernetworks_mlps.0.layers.{number}.{kind}"
+            names[f"heads.release.mlp.{number}.{kind}"] = theirs
+    return names
 
 
 def _statistics(model: DeLightSAM, taken: Mapping[str, Tensor], modality: str) -> dict[str, Tensor]:
@@ -90,6 +98,7 @@ def _statistics(model: DeLightSAM, taken: Mapping[str, Tensor], modality: str) -
             for ours, theirs in (("mean", "running_mean"), ("var", "running_var")):
                 if f"{name}.{theirs}" in taken:
                     copies[f"controllers.{modality}.statistics.{norm.index}.{ours}"] = taken[f"{name}.{theirs}"]
+            copies[f"controllers.{modality}.statistics.{norm.index}.batches"] = torch.zeros(())
     return copies
 
 

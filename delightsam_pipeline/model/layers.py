@@ -23,12 +23,26 @@ class LayerNorm2d(nn.Module):
 
 
 class Statistics(nn.Module):
-    """Running mean and variance of one batch norm for one modality, [C] each."""
+    """Running mean and variance of one batch norm for one modality, [C] each, and how many batches they saw."""
+
+    momentum = 0.1
 
     def __init__(self, mean: Tensor, var: Tensor) -> None:
         super().__init__()
         self.register_buffer("mean", mean.clone())
         self.register_buffer("var", var.clone())
+        self.register_buffer("batches", torch.zeros(()))
+
+    @torch.no_grad()
+    def update(self, mean: Tensor, var: Tensor) -> None:
+        """Take in a batch's statistics: a plain mean over the first ten batches, then with the momentum.
+
+        A modality seen rarely, or for a short time, would otherwise keep much of its starting values.
+        """
+        self.batches += 1
+        weight = (1 / self.batches).clamp(min=self.momentum)
+        self.mean.lerp_(mean, weight)
+        self.var.lerp_(var, weight)
 
 
 class ModalityBatchNorm(nn.Module):
@@ -40,7 +54,6 @@ class ModalityBatchNorm(nn.Module):
     """
 
     index: int = -1
-    momentum = 0.1
 
     def __init__(self, channels: int, scale: float = 1.0) -> None:
         super().__init__()
@@ -52,7 +65,12 @@ class ModalityBatchNorm(nn.Module):
     def forward(self, x: Tensor, statistics: Sequence[Statistics]) -> Tensor:
         """[B, C, H, W] -> same shape, with the batch's statistics in training and the modality's in evaluation."""
         own = statistics[self.index]
-        return F.batch_norm(x, own.mean, own.var, self.weight, self.bias, self.training, self.momentum, 1e-5)
+        if not self.training:
+            return F.batch_norm(x, own.mean, own.var, self.weight, self.bias, eps=1e-5)
+        mean, var = torch.zeros_like(own.mean), torch.ones_like(own.var)
+        y = F.batch_norm(x, mean, var, self.weight, self.bias, training=True, momentum=1.0, eps=1e-5)
+        own.update(mean, var)
+        return y
 
 
 class ConvNorm(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ class Preparation:
 
     plan: Plan
 
-    def way_back(self, grid: Grid) -> WayBack:
+    def way_back(self, grid: Grid, source: Path | None = None) -> WayBack:
         """The spatial steps for an image on this grid. Raises UserError when it would become absurdly large."""
         axis = self._axis(grid)
         rows, columns = (a for a in range(3) if a != axis)
@@ -82,12 +83,13 @@ class Preparation:
         if scaled.max() > _LARGEST_SIDE:
             raise UserError(
                 "the image is too large at the plan's spacing",
+                file=source,
                 expected=f"at most {_LARGEST_SIDE} pixels a side",
                 found=f"{scaled[0]} x {scaled[1]}",
                 fix="check the spacing stored in the file",
             )
         canvas = np.maximum(patch, -(-scaled // STRIDE) * STRIDE)
-        offset = (canvas - scaled) // 2
+        offset = (canvas - scaled) // 2 // STRIDE * STRIDE  # whole cells: a mask's cells fall on every image alike
         return WayBack(grid, axis, *(tuple(int(v) for v in pair) for pair in (scaled, offset, canvas)))
 
     def _axis(self, grid: Grid) -> int:
@@ -119,7 +121,7 @@ class Preparation:
                 expected=kinds[self.plan.physical],
                 found=describe(image.grid),
             )
-        back = self.way_back(image.grid)
+        back = self.way_back(image.grid, image.source)
         slices = np.moveaxis(image.array, 1 + back.axis, 1)
         return resize(normalise(slices, self.plan.normalisation), back.scaled).swapaxes(0, 1), back
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -16,7 +18,7 @@ from delightsam_pipeline.plans.fingerprint import Fingerprint, fingerprint, inpu
 from delightsam_pipeline.plans.plan import Plan
 from delightsam_pipeline.plans.planner import make_plan
 from delightsam_pipeline.preprocessing.preparation import Preparation
-from delightsam_pipeline.preprocessing.store import is_complete, save_case
+from delightsam_pipeline.preprocessing.store import is_complete, remove_case, save_case
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +35,18 @@ def plan_dataset(
     if print_ is None:
         print_ = fingerprint(dataset, modality, workers)
     plan = make_plan(print_, dataset.labels, dataset.file_ending, memory_bytes)
-    write_json(folder / "fingerprint.json", print_.model_dump(mode="json"))
-    write_json(folder / "plan.json", plan.model_dump(mode="json"))
+    _write(folder / "fingerprint.json", print_.model_dump(mode="json"))
+    _write(folder / "plan.json", plan.model_dump(mode="json"))
     _write_splits(dataset, folder / "splits_final.json")
     return plan
+
+
+def _write(file: Path, value: Any) -> None:
+    """Write JSON, unless that is what the file holds."""
+    with suppress(UserError):
+        if read_json(file) == value:
+            return
+    write_json(file, value)
 
 
 def _kept_fingerprint(dataset: Dataset, file: Path, modality: str | None) -> Fingerprint | None:
@@ -47,7 +57,8 @@ def _kept_fingerprint(dataset: Dataset, file: Path, modality: str | None) -> Fin
     except (UserError, ValueError):
         return None
     wanted = modality or dataset.modality
-    if kept.inputs != inputs_digest(dataset) or (wanted and kept.modality_evidence != f"given as '{wanted}'"):
+    given = not wanted or kept.modality_evidence.startswith(f"given as '{wanted}'")
+    if kept.inputs != inputs_digest(dataset) or not given:
         return None
     log.info("%s: the files have not changed, the fingerprint is kept", dataset.name)
     return kept
@@ -63,7 +74,7 @@ def _write_splits(dataset: Dataset, file: Path) -> None:
         splits = [{"train": names, "val": names}]
     else:
         splits = make_splits(names, {case.name: case.group for case in dataset.cases})
-    write_json(file, splits)
+    _write(file, splits)
 
 
 def preprocess(dataset: Dataset, plan: Plan, folder: Path, workers: int | None = None) -> int:
@@ -101,4 +112,4 @@ def _remove_strangers(folder: Path, names: set[str]) -> None:
     """Cases that are no longer in the dataset must not be trained on."""
     for file in folder.glob("*.json"):
         if file.stem not in names and not file.name.startswith("."):
-            file.unlink()
+            remove_case(folder, file.stem)

@@ -10,9 +10,13 @@ cases/CASE.json        way back, what the slices hold; written last, so that its
 from __future__ import annotations
 
 import json
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -21,6 +25,8 @@ from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.files import read_json, write_json, writing
 from delightsam_pipeline.plans.plan import Plan, load_plan
 from delightsam_pipeline.preprocessing.preparation import WayBack
+
+_ENDINGS = (".json", ".npy", "_mask.npy", "_labels.npz")
 
 
 @dataclass(frozen=True)
@@ -50,15 +56,23 @@ class StoredCase:
 
     def labels(self) -> np.ndarray:
         """Labels [z, y, x] on the image's own grid."""
-        with np.load(self.folder / f"{self.name}_labels.npz", allow_pickle=False) as file:
+        path = self.folder / f"{self.name}_labels.npz"
+        with _readable(path), np.load(path, allow_pickle=False) as file:
             return file["labels"]
 
 
 def _mapped(path: Path) -> np.ndarray:
-    try:
+    with _readable(path):
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot be read ({error})", file=path, fix="preprocess the dataset again") from None
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, ValueError, BadZipFile, zlib.error) as error:
+        fix = "delete it and preprocess the dataset again"
+        raise UserError(f"cannot be read ({error})", file=path, fix=fix) from None
 
 
 @dataclass(frozen=True)
@@ -89,7 +103,10 @@ class Store:
                 fix = "run dlsam_plan_and_preprocess again"
                 raise UserError("was made with another plan than plan.json", file=file, fix=fix)
             cases[file.stem] = _case(file.stem, folder / "cases", value)
-        splits = load_splits(splits_file, list(cases))
+        names = list(cases)
+        splits = [{"train": names, "val": names}]  # of a single case
+        if len(names) > 1 or read_json(splits_file) != splits:
+            splits = load_splits(splits_file, names)
         return Store(folder, plan, splits, cases)
 
 
@@ -104,7 +121,14 @@ def is_complete(folder: Path, name: str, inputs: str, plan: Plan) -> bool:
         value = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return value.get("inputs") == inputs and value.get("plan") == plan.preprocessing_digest()
+    whole = all((folder / f"{name}{ending}").is_file() for ending in _ENDINGS)
+    return whole and value.get("inputs") == inputs and value.get("plan") == plan.preprocessing_digest()
+
+
+def remove_case(folder: Path, name: str) -> None:
+    """Remove a case's files."""
+    for ending in _ENDINGS:
+        (folder / f"{name}{ending}").unlink(missing_ok=True)
 
 
 def save_case(

@@ -21,7 +21,7 @@ UNKNOWN = -1  # label of what lies outside the image
 def transforms(plan: Plan) -> Compose:
     """From data [B, C, h, w] and seg [B, 1, h, w] of any size to the plan's patch size.
 
-    Random numbers come from numpy's global generator, which the loader seeds per sample.
+    Random numbers come from the global generators of numpy and of Python, which the loader seeds per sample.
     """
     chosen = plan.augmentation
     angle = np.deg2rad(chosen.rotation_degrees)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.connection import wait
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -52,8 +55,10 @@ def make_batch(sources: Mapping[str, Source], pipelines: Mapping[str, Any], seed
     for number in range(source.plan.training.batch_size):
         generator = np.random.default_rng([seed, 2, step, number])
         image, label = draw(source, generator)
-        # batchgenerators draws from numpy's global generator
-        np.random.seed(int(generator.integers(2**32)))
+        # batchgenerators draws from numpy's global generator and from Python's
+        drawn = int(generator.integers(2**32))
+        np.random.seed(drawn)
+        random.seed(drawn)
         cut = pipelines[head](data=image[None], seg=label[None, None].astype(np.float32))
         images.append(cut["data"][0])
         labels.append(cut["seg"][0, 0])
@@ -138,8 +143,30 @@ class _Steps(SlimDataLoaderBase):
 
 
 def batches(sources: Mapping[str, Source], seed: int, first: int, workers: int):
-    """An endless iterator of batches from step `first`; the same whatever the number of worker processes (0: none)."""
+    """An endless iterator of batches from step `first`; the same whatever the number of worker processes (0: none).
+
+    It raises RuntimeError when a worker process has died.
+    """
     steps = _Steps(sources, seed, first, workers)
     if workers == 0:
         return SingleThreadedAugmenter(steps, None)
-    return MultiThreadedAugmenter(steps, None, workers, num_cached_per_queue=2, wait_time=0.005)
+    loader = MultiThreadedAugmenter(steps, None, workers, num_cached_per_queue=2, wait_time=0.005)
+    loader._start()
+    Thread(target=_watch, args=(loader.abort_event, loader._processes, loader._queues), daemon=True).start()
+    return loader
+
+
+def _watch(abort, processes, queues) -> None:
+    """When a worker has died, end the others and their pipes.
+
+    Else batchgenerators would wait for ever for the rest of the batch that the worker was writing.
+    """
+    wait([process.sentinel for process in processes])
+    if abort.is_set():
+        return
+    abort.set()
+    for process in processes:
+        process.join(1.0)
+        process.kill()
+    for queue in queues:
+        queue._writer.close()

@@ -1,0 +1,132 @@
+"""Calling the commands as a user does, in a folder of the test's own, and leaving the process as it was."""
+
+import importlib
+import json
+import logging
+import os
+import signal
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import delightsam_pipeline
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command gave back."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The last line of standard error."""
+        return self.err.strip().splitlines()[-1]
+
+
+@contextmanager
+def process_as_it_was():
+    """Commands take over signals and logging; both are put back."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers, root = [signal.getsignal(number) for number in numbers], logging.getLogger()
+    kept, level = list(root.handlers), root.level
+    yield
+    for number, handler in zip(numbers, handlers, strict=True):
+        signal.signal(number, handler)
+    root.handlers[:] = kept
+    root.setLevel(level)
+    logging.getLogger(delightsam_pipeline.__name__).setLevel(logging.NOTSET)
+
+
+@pytest.fixture(autouse=True)
+def _process_as_it_was():
+    with process_as_it_was():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _process_as_it_was_before_the_module():
+    with process_as_it_was():
+        yield
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    """An empty folder to work in, with no setting of this machine in force."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DLSAM_HOME", raising=False)
+    monkeypatch.delenv("nnUNet_raw", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def call(capsys):
+    """call(command, arguments...) -> Answer, in this process."""
+
+    def _call(command: str, *arguments) -> Answer:
+        capsys.readouterr()
+        main = importlib.import_module(f"delightsam_pipeline.commands.{command}").main
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = stop.code
+        return Answer(code, *capsys.readouterr())
+
+    return _call
+
+
+@pytest.fixture(scope="session")
+def environment():
+    """The environment for a command in a process of its own."""
+    wanted = {k: v for k, v in os.environ.items() if k not in ("DLSAM_HOME", "nnUNet_raw")}
+    return wanted | {"PYTHONPATH": str(Path(delightsam_pipeline.__file__).parents[1])}
+
+
+@pytest.fixture(scope="session")
+def make_pictures():
+    """make_pictures(folder, cases=3, size=(64, 64), **entries): a raw dataset of grey PNGs with a bright square.
+
+    The entries replace those of its dataset.json; None leaves one out.
+    """
+
+    def _make(folder: Path, cases: int = 3, size: tuple[int, int] = (64, 64), **entries) -> Path:
+        for part in ("imagesTr", "labelsTr"):
+            (folder / part).mkdir(parents=True)
+        generator = np.random.default_rng(0)
+        for number in range(cases):
+            mask = np.zeros(size, np.uint8)
+            mask[16 + number : 48, 16:40] = 1
+            image = generator.integers(0, 60, size, np.uint8) + 120 * mask
+            Image.fromarray(image).save(folder / "imagesTr" / f"case{number}_0000.png")
+            Image.fromarray(mask).save(folder / "labelsTr" / f"case{number}.png")
+        value = {
+            "channel_names": {"0": "ultrasound"},
+            "labels": {"background": 0, "square": 1},
+            "numTraining": cases,
+            "file_ending": ".png",
+            **entries,
+        }
+        text = json.dumps({key: entry for key, entry in value.items() if entry is not None})
+        (folder / "dataset.json").write_text(text, encoding="utf-8")
+        return folder
+
+    return _make
+
+
+@pytest.fixture(scope="session")
+def shorten():
+    """shorten(preprocessed folder, **entries): change the training of its plan, so that a run takes seconds."""
+
+    def _shorten(folder: Path, **entries) -> None:
+        file = folder / "plan.json"
+        plan = json.loads(file.read_text(encoding="utf-8"))
+        plan["training"] |= {"steps_per_epoch": 1, "batch_size": 1} | entries
+        file.write_text(json.dumps(plan), encoding="utf-8")
+
+    return _shorten

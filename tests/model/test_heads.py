@@ -1,0 +1,172 @@
+"""Modalities and heads: a new one changes nothing that is there, and learns alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.model.delightsam import DeLightSAM, HeadSpec
+from delightsam_pipeline.model.layers import ModalityBatchNorm
+
+HEADS = {"ct": HeadSpec("CT", 2), "ct_other": HeadSpec("CT", 1), "mri": HeadSpec("MRI", 1)}
+
+
+@pytest.fixture
+def images():
+    return torch.randn(2, 3, 64, 64)
+
+
+@pytest.fixture
+def model():
+    return DeLightSAM(HEADS)
+
+
+def loss_of(model, images, head):
+    """Something like a mask loss: the upper half is foreground."""
+    masks, patches, _ = model(images, head)
+    target = torch.zeros_like(masks)
+    target[:, :, : masks.shape[2] // 2] = 1
+    on_mask = torch.nn.functional.binary_cross_entropy_with_logits(masks, target)
+    return on_mask + 0.5 * torch.nn.functional.softplus(patches).mean()
+
+
+def train(model, images, head, steps=2, rate=1e-2):
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, rate, weight_decay=0)
+    for _ in range(steps):
+        optimizer.zero_grad(set_to_none=True)
+        loss_of(model, images, head).backward()
+        optimizer.step()
+
+
+def outputs(model, images, head):
+    training = model.training
+    with torch.inference_mode():
+        result = [value.clone() for value in model.eval()(images, head)]
+    model.train(training)
+    return result
+
+
+def same(first, second):
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def copied(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def test_a_new_controller_is_an_exact_identity(model, images):
+    model.eval()
+    first, second = model.controllers["CT"], model.controllers["MRI"]
+    assert not torch.equal(first.blocks[0].token, second.blocks[0].token)  # what they add would differ
+    _, patches, embedding = outputs(model, images, "ct")
+    _, other_patches, other_embedding = outputs(model, images, "mri")
+    assert torch.equal(embedding, other_embedding) and torch.equal(patches, other_patches)
+    with torch.no_grad():
+        second.blocks[0].gate.fill_(0.5)
+    assert not torch.equal(outputs(model, images, "mri")[2], embedding)
+
+
+def test_every_parameter_of_a_new_controller_learns(images):
+    model = DeLightSAM({"ct": HeadSpec("CT", 1)}).train()
+    before = copied(model.controllers["CT"])
+    train(model, images, "ct", steps=3, rate=1e-3)
+    for name, parameter in model.controllers["CT"].named_parameters():
+        moved = (parameter.detach() != before[name]).float().mean()
+        assert moved > 0.9, f"{name}: only {moved:.0%} has moved"
+
+
+def test_the_opened_head_alone_gets_gradients(model, images):
+    loss_of(model.train(), images, "mri").backward()
+    for module in (model.heads["ct"], model.heads["ct_other"], model.controllers["CT"]):
+        assert all(parameter.grad is None for parameter in module.parameters())
+    for module in (model.encoder, model.decoder, model.prompt, model.heads["mri"], model.controllers["MRI"]):
+        assert all(parameter.grad is not None for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("body_in_training_mode", [False, True])
+@pytest.mark.parametrize("head", ["ct_other", "mri"])
+def test_training_one_head_leaves_the_others_bit_identical(model, images, head, body_in_training_mode):
+    if head == "ct_other" and body_in_training_mode:
+        pytest.skip("both heads share their modality's statistics, which then move")
+    open_ = [model.heads[head], *([model.controllers["MRI"]] if head == "mri" else [])]
+    model.train(body_in_training_mode).requires_grad_(False)
+    for module in open_:
+        module.requires_grad_(True)
+    others = [name for name in HEADS if name != head]
+    before = {name: outputs(model, images, name) for name in HEADS}
+    train(model, images, head)
+    for name in others:
+        assert same(outputs(model, images, name), before[name]), name
+    assert not torch.equal(outputs(model, images, head)[0], before[head][0])
+
+
+def test_adding_a_head_leaves_what_is_there_bit_identical(model, images):
+    state = copied(model)
+    before = {name: outputs(model, images, name) for name in HEADS}
+    model.add_head("pet", HeadSpec("PET", 3, in_channels=4))
+    model.add_head("mri_too", HeadSpec("MRI", 1))
+    now = model.state_dict()
+    assert all(torch.equal(now[name], value) for name, value in state.items())
+    assert all(same(outputs(model, images, name), before[name]) for name in HEADS)
+    assert list(model.controllers) == ["CT", "MRI", "PET"]
+    assert outputs(model, torch.randn(1, 4, 32, 32), "pet")[0].shape == (1, 3, 8, 8)
+
+
+def test_a_head_is_not_added_twice(model):
+    with pytest.raises(UserError, match="already has a head 'ct'"):
+        model.add_head("ct", HeadSpec("PET", 1))
+
+
+def test_a_new_modality_starts_from_the_shared_statistics(model):
+    norms = [m for m in model.modules() if isinstance(m, ModalityBatchNorm)]
+    for norm in norms:
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    model.add_head("pet", HeadSpec("PET", 1))
+    statistics = model.controllers["PET"].statistics
+    assert len(statistics) == len(norms) == 31
+    for norm in norms:
+        assert torch.equal(statistics[norm.index].mean, norm.running_mean)
+        assert torch.equal(statistics[norm.index].var, norm.running_var)
+    model.controllers["PET"].statistics[0].mean.add_(1)
+    assert not torch.equal(statistics[0].mean, norms[0].running_mean)  # a copy, not the same tensor
+
+
+def test_training_goes_on_after_prediction_at_another_size(model):
+    outputs(model, torch.randn(1, 3, 96, 160), "ct")
+    loss_of(model, torch.randn(1, 3, 96, 160), "ct").backward()
+
+
+def test_statistics_move_for_the_modality_that_ran(model, images):
+    model.train()
+    before = copied(model)
+    with torch.no_grad():
+        model(images, "mri")
+    for name, value in model.state_dict().items():
+        belongs = name.startswith("controllers.MRI.statistics.")
+        assert torch.equal(value, before[name]) != belongs, name
+
+
+def test_training_and_evaluation_agree_for_modalities_of_different_ranges():
+    model = DeLightSAM({"ct": HeadSpec("CT", 1), "mri": HeadSpec("MRI", 1)}).train()
+    for norm in (m for m in model.modules() if isinstance(m, ModalityBatchNorm)):
+        norm.momentum = 0.5  # few steps suffice
+    data = {"ct": torch.randn(4, 3, 64, 64), "mri": 40 + 15 * torch.randn(4, 3, 64, 64)}
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
+    for step in range(14):
+        for head, images in data.items():
+            if step < 6:
+                optimizer.zero_grad(set_to_none=True)
+                loss_of(model, images, head).backward()
+                optimizer.step()
+            else:  # as at the end of the schedule, where the weights stand still
+                with torch.no_grad():
+                    model(images, head)
+    with torch.no_grad():
+        trained = {head: loss_of(model.train(), images, head).item() for head, images in data.items()}
+        evaluated = {head: loss_of(model.eval(), images, head).item() for head, images in data.items()}
+        assert evaluated == pytest.approx(trained, rel=0.08)
+        model.controllers["MRI"].statistics = model.controllers["CT"].statistics
+        assert loss_of(model, data["mri"], "mri").item() > 1.3 * trained["mri"]  # another modality's do not fit

@@ -1,0 +1,167 @@
+"""The fingerprint of raw datasets."""
+
+from __future__ import annotations
+
+import multiprocessing.process
+import threading
+
+import numpy as np
+import pytest
+
+from delightsam_pipeline.data.dataset import load_dataset
+from delightsam_pipeline.data.examples import make_examples
+from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.plans.fingerprint import fingerprint, inputs_digest, median_grid, slicing_axis, workers_for
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory, make_dataset):
+    """Two volumes of 5 x 3 x 3 mm with two classes."""
+    first = np.zeros((4, 10, 12), np.int16)
+    first[1:3, 2:7, 3:9] = 100  # the box of nonzero voxels: 2 x 5 x 6
+    first[1, 2, 3:5] = 40
+    labels = np.zeros(first.shape, np.uint8)
+    labels[1, 2, 3:5] = 1  # 2 voxels
+    labels[1, 5, 3:7] = 1  # 4 voxels, apart
+    labels[2, 6, 8] = 2
+    second = np.full((6, 10, 12), 7, np.int16)
+    cases = {"a": (first, labels), "b": (second, np.zeros(second.shape, np.uint8))}
+    folder = tmp_path_factory.mktemp("raw") / "Dataset001_Volumes"
+    return make_dataset(folder, cases, spacing=(5.0, 3.0, 3.0), channels=("T1",), labels=("large", "small"))
+
+
+def test_a_volume_by_hand(volumes):
+    print_ = fingerprint(volumes)
+    assert print_.dataset == "Dataset001_Volumes" and print_.physical and print_.dtype == "int16"
+    assert (print_.modality, print_.channel_names) == ("MRI", ["T1"])
+    a, b = print_.cases
+    assert (a.name, a.shape, b.shape) == ("a", (4, 10, 12), (6, 10, 12))
+    assert a.spacing == pytest.approx((5, 3, 3))
+    assert a.voxels == {"large": 6, "small": 1} and b.voxels == {"large": 0, "small": 0}
+    assert a.components == {"large": 2, "small": 1} and b.components == {"large": 0, "small": 0}
+    assert a.component_size == {"large": 3.0, "small": 1.0}
+    assert a.nonzero_share == pytest.approx(2 * 5 * 6 / (4 * 10 * 12)) and b.nonzero_share == 1
+    assert set(a.survival) == {"large", "small"} and b.survival == {}
+
+
+def test_intensities_are_those_of_the_foreground(volumes):
+    (numbers,) = fingerprint(volumes).intensities
+    inside = np.array([40, 40, 100, 100, 100, 100, 100], float)
+    assert numbers["mean"] == pytest.approx(inside.mean()) and numbers["std"] == pytest.approx(inside.std())
+    assert (numbers["min"], numbers["max"], numbers["median"]) == (40, 100, 100)
+
+
+def test_channels_have_their_own_intensities(tmp_path, make_dataset):
+    picture = np.zeros((8, 9, 3), np.uint8)
+    picture[2:4] = 10, 20, 30
+    label = np.zeros((8, 9), np.uint8)
+    label[2:4] = 1
+    dataset = make_dataset(tmp_path / "Dataset002_Colour", {"a": (picture, label)}, channels=("R", "G", "B"))
+    print_ = fingerprint(dataset, "fundus")
+    assert [numbers["mean"] for numbers in print_.intensities] == [10, 20, 30]
+    assert not print_.physical and print_.cases[0].shape == (1, 8, 9)
+    assert print_.modality == "fundus" and print_.cases[0].nonzero_share == pytest.approx(2 / 8)
+
+
+def test_generated_examples(tmp_path):
+    shapes = {}
+    for folder in make_examples(tmp_path, train=2, test=0):
+        dataset = load_dataset(folder)
+        print_ = fingerprint(dataset)
+        assert print_.modality == dataset.modality and len(print_.cases) == 2
+        assert all(case.survival for case in print_.cases)
+        shapes[print_.modality] = print_.cases[0].shape
+    assert shapes["ultrasound"][0] == shapes["dermoscopy"][0] == 1 < shapes["CT"][0]
+
+
+def pictures(count: int) -> dict:
+    generator = np.random.default_rng(3)
+    label = np.zeros((30, 40), np.uint8)
+    label[5:20, 5:30] = 1
+    return {f"case_{n}": (generator.integers(0, 255, (30, 40), np.uint8), label) for n in range(count)}
+
+
+def test_the_same_whatever_the_number_of_workers(tmp_path, make_dataset):
+    dataset = make_dataset(tmp_path / "Dataset003_Pictures", pictures(7))
+    one, three = (fingerprint(dataset, workers=workers).model_dump_json() for workers in (1, 3))
+    assert one == three == fingerprint(dataset, workers=1).model_dump_json()
+
+
+def test_all_broken_cases_are_named_at_once(tmp_path, make_dataset):
+    dataset = make_dataset(tmp_path / "Dataset004_Broken", pictures(4))
+    dataset.cases[1].images[0].write_bytes(b"not a picture")
+    label = dataset.cases[3].label
+    label.write_bytes(label.read_bytes()[:40])
+    with pytest.raises(UserError) as error:
+        fingerprint(dataset)
+    text = str(error.value)
+    assert str(dataset.cases[1].images[0]) in text and str(label) in text
+    assert "2 problems" in text and "case_0" not in text and "case_2" not in text
+
+
+def test_no_foreground_anywhere(tmp_path, make_dataset):
+    cases = {name: (image, np.zeros_like(label)) for name, (image, label) in pictures(3).items()}
+    dataset = make_dataset(tmp_path / "Dataset005_Empty", cases)
+    with pytest.raises(UserError, match=r"labelsTr: no case has any foreground"):
+        fingerprint(dataset)
+
+
+def test_an_unclear_modality(tmp_path, make_dataset):
+    dataset = make_dataset(tmp_path / "Dataset006_Unclear", pictures(1), channels=("image",))
+    with pytest.raises(UserError, match="modality"):
+        fingerprint(dataset)
+    assert fingerprint(dataset, "OCT").modality == "OCT"
+    given = make_dataset(tmp_path / "Dataset006_Unclear", pictures(1), channels=("image",), modality="fundus")
+    assert fingerprint(given).modality == "fundus"
+    assert fingerprint(given, "OCT").modality == "OCT"  # the word given on the command line comes first
+
+
+def test_eight_small_pictures_start_no_pool(tmp_path, make_dataset, monkeypatch):
+    started = []
+    for kind in (threading.Thread, multiprocessing.process.BaseProcess):
+        start = kind.start
+        monkeypatch.setattr(kind, "start", lambda self, start=start: (started.append(self), start(self))[1])
+    fingerprint(make_dataset(tmp_path / "Dataset007_Eight", pictures(8)))
+    assert not [one for one in started if isinstance(one, multiprocessing.process.BaseProcess)]
+    assert len(started) <= 2
+
+
+def test_workers():
+    assert workers_for(8, 0.5, None) == 1
+    assert workers_for(2, 4000, None) <= 2
+    assert 1 <= workers_for(500, 4000, None) <= 64
+    assert workers_for(8, 0.5, 5) == 5 and workers_for(8, 5000, 0) == 1
+
+
+def test_the_digest_follows_the_files(tmp_path, make_dataset):
+    cases = pictures(2)
+    dataset = make_dataset(tmp_path / "Dataset008_Digest", cases)
+    before = inputs_digest(dataset)
+    assert inputs_digest(load_dataset(dataset.folder)) == before
+    for path in (dataset.cases[1].label, dataset.cases[0].images[0], dataset.folder / "dataset.json"):
+        path.write_bytes(path.read_bytes() + b" ")
+        assert inputs_digest(dataset) != before
+        before = inputs_digest(dataset)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "shape", "axis"),
+    [
+        ((1, 1, 1), (20, 30, 40), 0),
+        ((1.4, 1, 1), (20, 30, 40), 0),
+        ((1, 1, 1.4), (20, 30, 40), 0),
+        ((5, 1, 1), (20, 30, 40), 0),
+        ((1, 3, 1), (20, 30, 40), 1),
+        ((0.5, 0.5, 4), (20, 30, 40), 2),
+        ((1, 1, 1), (1, 30, 40), 0),
+        ((5, 1, 1), (20, 30, 1), 2),
+    ],
+)
+def test_slices_are_cut_across_the_thick_axis(spacing, shape, axis):
+    assert slicing_axis(spacing, shape) == axis
+
+
+def test_the_median_grid(make_print):
+    spacings = [(5.0, 0.7, 0.7), (3.0, 0.8, 0.9), (3.0, 2.0, 2.0)]
+    grid = median_grid(make_print([(10, 50, 60), (12, 40, 90), (200, 44, 70)], spacings))
+    assert grid.shape == (12, 44, 70) and grid.spacing == (3.0, 0.8, 0.9) and grid.physical

@@ -1,0 +1,226 @@
+"""Planning and preprocessing a raw dataset: done once, redone where something changed, and no more."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from delightsam_pipeline.data.dataset import load_dataset
+from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.files import read_json, write_json
+from delightsam_pipeline.preprocessing.run import plan_dataset, preprocess
+from delightsam_pipeline.preprocessing.store import Store
+
+
+def picture(number: int):
+    generator = np.random.default_rng(number)
+    label = np.zeros((40, 48), np.uint8)
+    label[4 + number : 30, 5:40] = 1
+    label[6:9, 7 : 12 + number] = 2
+    return generator.integers(0, 255, label.shape, np.uint8), label
+
+
+@pytest.fixture
+def raw(tmp_path, make_dataset):
+    """Six pictures, a to f."""
+    cases = {name: picture(number) for number, name in enumerate("abcdef")}
+    return make_dataset(tmp_path / "raw" / "Dataset001_Pictures", cases)
+
+
+@pytest.fixture
+def volumes(tmp_path, make_dataset):
+    """Three volumes of 4 to 6 slices."""
+    cases = {}
+    for number in range(3):
+        image = np.random.default_rng(number).normal(100, 20, (4 + number, 30, 34)).astype(np.float32)
+        label = np.zeros(image.shape, np.uint8)
+        label[1:3, 5:20, 8 : 20 + number] = 1
+        label[2, 22:26, 4:9] = 2
+        cases[f"case_{number}"] = image, label
+    return make_dataset(tmp_path / "raw" / "Dataset002_Volumes", cases, spacing=(4.0, 1.0, 1.0))
+
+
+def both(dataset, folder: Path, **options) -> int:
+    plan = plan_dataset(dataset, folder, **options)
+    return preprocess(dataset, plan, folder, workers=options.get("workers"))
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    return {str(file.relative_to(folder)): file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
+
+
+def changed(before: dict[str, int], after: dict[str, int]) -> set[str]:
+    return {name for name in before | after if before.get(name) != after.get(name)}
+
+
+def rewrite(path: Path, array: np.ndarray) -> None:
+    """Write a picture with a later time of change, however coarse the file system's clock is."""
+    later = path.stat().st_mtime_ns + 10**9
+    PIL.Image.fromarray(array).save(path)
+    os.utime(path, ns=(later, later))
+
+
+def test_a_dataset_becomes_a_store(raw, tmp_path):
+    assert both(raw, tmp_path / "out") == 6
+    store = Store.load(tmp_path / "out")
+    assert list(store.cases) == list("abcdef") and store.plan.modality == "ultrasound"
+    assert len(store.splits) == 5
+    for number, case in enumerate(store.cases.values()):
+        assert np.array_equal(case.labels()[0], picture(number)[1])
+        assert case.slices().shape == (1, 1, *case.back.scaled) and case.mask().shape == (1, *case.back.scaled)
+        assert set(np.unique(case.mask())) == {0, 1, 2} and case.present == ((0,), (0,))
+
+
+def test_volumes_become_a_store(volumes, tmp_path):
+    assert both(volumes, tmp_path / "out") == 3
+    store = Store.load(tmp_path / "out")
+    assert [case.count for case in store.cases.values()] == [4, 5, 6]
+    assert {case.present for case in store.cases.values()} == {((1, 2), (2,))}
+    assert len(store.splits) == 3  # fewer than five: leave one out
+
+
+def test_a_second_call_does_nothing(raw, tmp_path):
+    both(raw, tmp_path / "out")
+    before = stamps(tmp_path / "out")
+    assert both(load_dataset(raw.folder), tmp_path / "out") == 0
+    assert changed(before, stamps(tmp_path / "out")) == set()
+
+
+@pytest.mark.parametrize("modality", ["fundus", "thermography"])
+def test_the_fingerprint_is_kept_while_nothing_changes(raw, tmp_path, modality):
+    plan_dataset(raw, tmp_path / "out", modality)
+    file = tmp_path / "out" / "fingerprint.json"
+    marked = read_json(file) | {"modality_confidence": 0.123}
+    write_json(file, marked)
+    assert plan_dataset(raw, tmp_path / "out", modality).modality == modality
+    assert read_json(file) == marked
+    assert plan_dataset(raw, tmp_path / "out", "OCT").modality == "OCT"
+    assert read_json(file)["modality_confidence"] == 1
+    file.write_text("{")
+    assert plan_dataset(raw, tmp_path / "out", "OCT").modality == "OCT"
+    rewrite(raw.cases[0].images[0], picture(9)[0])
+    before = read_json(file)
+    plan_dataset(raw, tmp_path / "out", "OCT")
+    assert read_json(file) != before
+
+
+def test_a_changed_label_redoes_exactly_its_case(raw, tmp_path):
+    out = tmp_path / "out"
+    plan = plan_dataset(raw, out)
+    preprocess(raw, plan, out)
+    before = stamps(out)
+    label = picture(2)[1]
+    label[20:24, 20:24] = 2
+    rewrite(raw.cases[2].label, label)
+    assert preprocess(load_dataset(raw.folder), plan, out) == 1
+    assert changed(before, stamps(out)) == {f"cases/c{end}" for end in (".json", ".npy", "_mask.npy", "_labels.npz")}
+    assert np.array_equal(Store.load(out).cases["c"].labels()[0], label)
+
+
+def test_a_changed_plan_redoes_all(raw, tmp_path):
+    plan = plan_dataset(raw, tmp_path / "out")
+    assert preprocess(raw, plan, tmp_path / "out") == 6
+    assert preprocess(raw, plan.model_copy(update={"patch_size": (96, 96)}), tmp_path / "out") == 6
+    other = plan.model_copy(update={"reasons": plan.reasons | {"training": "for another reason"}})
+    assert preprocess(raw, other, tmp_path / "out") == 6  # back to the first
+    assert preprocess(raw, plan, tmp_path / "out") == 0
+
+
+def test_a_case_that_is_gone_disappears(raw, tmp_path):
+    plan = plan_dataset(raw, tmp_path / "out")
+    preprocess(raw, plan, tmp_path / "out")
+    raw.cases[4].label.unlink()
+    raw.cases[4].images[0].unlink()
+    dataset = load_dataset(raw.folder)
+    assert preprocess(dataset, plan, tmp_path / "out") == 0
+    both(dataset, tmp_path / "out")
+    store = Store.load(tmp_path / "out")
+    assert list(store.cases) == list("abcdf")
+    assert sorted(name for split in store.splits for name in split["val"]) == list("abcdf")
+    assert not list((tmp_path / "out" / "cases").glob("e*"))
+
+
+def test_a_lost_array_is_made_again(raw, tmp_path):
+    both(raw, tmp_path / "out")
+    (tmp_path / "out" / "cases" / "b.npy").unlink()
+    assert both(raw, tmp_path / "out") == 1
+    assert Store.load(tmp_path / "out").cases["b"].slices().any()
+
+
+def test_splits_beside_the_data_are_honoured(raw, tmp_path):
+    wanted = [{"train": list("abc"), "val": list("def")}, {"train": list("def"), "val": list("abc")}]
+    write_json(raw.folder / "splits_final.json", wanted)
+    both(raw, tmp_path / "out")
+    assert Store.load(tmp_path / "out").splits == wanted
+    write_json(raw.folder / "splits_final.json", [{"train": ["a", "x"], "val": list("bcdef")}])
+    with pytest.raises(UserError, match=r"splits_final\.json.*not in the dataset; found x"):
+        plan_dataset(raw, tmp_path / "out")
+
+
+def test_splits_do_not_part_groups(tmp_path, make_dataset):
+    groups = {name: "patient 1" if name in "abc" else "patient 2" for name in "abcdef"}
+    cases = {name: picture(number) for number, name in enumerate("abcdef")}
+    dataset = make_dataset(tmp_path / "raw" / "Dataset003_Groups", cases, group=groups)
+    plan_dataset(dataset, tmp_path / "out")
+    splits = read_json(tmp_path / "out" / "splits_final.json")
+    assert [split["val"] for split in splits] == [list("abc"), list("def")]
+
+
+def test_a_single_case(tmp_path, make_dataset):
+    dataset = make_dataset(tmp_path / "raw" / "Dataset004_One", {"a": picture(0)})
+    both(dataset, tmp_path / "out")
+    assert list(Store.load(tmp_path / "out").cases) == ["a"]
+
+
+def test_one_broken_case_does_not_stop_the_others(raw, tmp_path):
+    plan = plan_dataset(raw, tmp_path / "out")
+    broken = raw.cases[1].images[0]
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:50])
+    with pytest.raises(UserError) as error:
+        preprocess(raw, plan, tmp_path / "out")
+    assert str(broken) in str(error.value)
+    assert sorted(file.stem for file in (tmp_path / "out" / "cases").glob("*.json")) == list("acdef")
+    broken.write_bytes(whole)
+    assert preprocess(raw, plan, tmp_path / "out") == 1  # the others stood
+
+
+def test_all_broken_cases_are_reported(raw, tmp_path):
+    plan = plan_dataset(raw, tmp_path / "out")
+    for number in (0, 3):
+        raw.cases[number].label.write_bytes(b"nothing")
+    with pytest.raises(UserError) as error:
+        preprocess(raw, plan, tmp_path / "out")
+    assert all(str(raw.cases[number].label) in str(error.value) for number in (0, 3))
+
+
+def test_bad_data_leave_no_plan(raw, tmp_path):
+    raw.cases[1].images[0].write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"b_0000\.png"):
+        plan_dataset(raw, tmp_path / "out")
+    assert not stamps(tmp_path / "out")
+
+
+@pytest.mark.parametrize("which", ["raw", "volumes"])
+def test_the_same_whatever_the_number_of_workers(which, tmp_path, request):
+    dataset = request.getfixturevalue(which)
+    for workers in (1, 3):
+        both(dataset, tmp_path / str(workers), workers=workers)
+    one, three = (Store.load(tmp_path / str(workers)) for workers in (1, 3))
+    assert stamps(one.folder).keys() == stamps(three.folder).keys()
+    for name in stamps(one.folder):
+        if not name.endswith(".npz"):  # an archive may hold the time
+            assert (one.folder / name).read_bytes() == (three.folder / name).read_bytes(), name
+    for a, b in zip(one.cases.values(), three.cases.values(), strict=True):
+        assert np.array_equal(a.labels(), b.labels())
+
+
+def test_the_store_holds_all_that_training_needs(raw, tmp_path):
+    both(raw, tmp_path / "out")
+    shutil.rmtree(raw.folder)
+    assert Store.load(tmp_path / "out").cases["a"].labels().any()
