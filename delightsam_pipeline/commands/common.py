@@ -103,6 +103,17 @@ def run(work: Callable[[], int | None]) -> int:
         return 1
 
 
+def command(parser: Callable[[], Parser], work: Callable[[argparse.Namespace], int | None]) -> Callable[..., int]:
+    """The entry point of a command: parse, start logging, work; takes the arguments and returns the exit code."""
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        args = parser().parse_args(argv)
+        start_logging(args.verbose)
+        return run(lambda: work(args))
+
+    return main
+
+
 def start_logging(verbose: bool) -> None:
     """Messages on standard output, without decoration; warnings are marked."""
     handler = logging.StreamHandler(sys.stdout)

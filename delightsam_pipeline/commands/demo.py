@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from delightsam_pipeline.commands import evaluate, plan_and_preprocess, predict, train
-from delightsam_pipeline.commands.common import Parser, duration, folder, run, start_logging
+from delightsam_pipeline.commands.common import Parser, command, duration, folder
 from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.files import read_json
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +26,6 @@ def parser() -> Parser:
     p.add_argument("--time-budget", type=duration, default=240.0, metavar="TIME", help="for training (4m)")
     p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1 or mps")
     return p
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
-    args = parser().parse_args(argv)
-    start_logging(args.verbose)
-    return run(lambda: _work(args))
 
 
 def _work(args) -> int | None:
@@ -68,19 +61,30 @@ def _step(command: Callable, name: str, *arguments: str) -> None:
 
 
 def _report(home: Path, raw: list[Path], model: Path) -> None:
-    """Dice on the unseen cases of every dataset, as a table."""
-    rows, means = [], []
+    """Dice on the unseen cases of every dataset as a table, and a picture of the middling case of each."""
+    from delightsam_pipeline.evaluation.overlays import write_sheet
+    from delightsam_pipeline.evaluation.summary import worst_cases
+
+    rows, means, drawn = [], [], []
     for dataset in raw:
-        summary = json.loads((home / "predictions" / dataset.name / "summary.json").read_text(encoding="utf-8"))
+        summary = read_json(home / "predictions" / dataset.name / "summary.json")
         means.append(summary["foreground_mean"]["Dice"])
         for key, name in summary["classes"].items():
             mean = summary["mean"][key]
             rows.append(f"{dataset.name:<28} {name:<12} {mean['n_cases']:>5} {mean['Dice']:>7.3f}")
+        count = len(summary["metric_per_case"])
+        middling = worst_cases(summary, count)[count // 2 : count // 2 + 1]
+        channels = len(read_json(dataset / "dataset.json")["channel_names"])
+        drawn += evaluate.panels(middling, dataset / "imagesTs", channels, None)
+    write_sheet(home / "overview.png", drawn)
     log.info("\n%-28s %-12s %5s %7s", "dataset (unseen cases)", "class", "cases", "Dice")
     log.info("%s", "\n".join(rows))
     log.info("%-28s %-12s %5s %7.3f", "mean over datasets", "", "", sum(means) / len(means))
-    log.info("\npictures: %s\nmodel, its curve and validation: %s", home / "predictions/*/worst_cases.png", model)
+    log.info("\npictures: %s and %s", home / "overview.png", home / "predictions/*/worst_cases.png")
+    log.info("model, its curve and validation: %s", model)
 
+
+main = command(parser, _work)
 
 if __name__ == "__main__":
     sys.exit(main())

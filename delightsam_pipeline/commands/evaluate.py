@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from delightsam_pipeline.commands.common import Parser, count, folder, run, start_logging
+from delightsam_pipeline.commands.common import Parser, command, count, folder
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.files import write_json
 from delightsam_pipeline.paths import find_dataset, raw_roots
@@ -27,16 +27,10 @@ def parser() -> Parser:
     return p
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
-    args = parser().parse_args(argv)
-    start_logging(args.verbose)
-    return run(lambda: _work(args))
-
-
 def _work(args) -> None:
     from delightsam_pipeline.evaluation.folders import evaluate_folders
-    from delightsam_pipeline.evaluation.summary import table
+    from delightsam_pipeline.evaluation.overlays import write_sheet
+    from delightsam_pipeline.evaluation.summary import table, worst_cases
 
     dataset = find_dataset(args.dataset, raw_roots()) if args.dataset else args.reference.resolve().parent
     labels, channels = _definitions(dataset / "dataset.json")
@@ -46,7 +40,11 @@ def _work(args) -> None:
     log.info("%s\nscores of every case in %s", table(summary), output)
     images = args.images or args.reference.with_name(args.reference.name.replace("labels", "images"))
     if args.worst and images.is_dir() and images != args.reference:
-        _draw(summary, images, channels, labels, output.with_name("worst_cases.png"), args.worst)
+        drawn = panels(worst_cases(summary, args.worst), images, channels, labels.ignore)
+        picture = output.with_name("worst_cases.png")
+        if drawn:
+            write_sheet(picture, drawn)
+            log.info("pictures of the worst cases in %s", picture)
 
 
 def _definitions(file: Path) -> tuple:
@@ -59,25 +57,25 @@ def _definitions(file: Path) -> tuple:
     return definitions.labels, len(definitions.channel_names)
 
 
-def _draw(summary: dict, images: Path, channels: int, labels, output: Path, worst: int) -> None:
+def panels(cases: Sequence[tuple], images: Path, channels: int, ignore: int | None) -> list[tuple]:
+    """(title, picture) of cases as `worst_cases` gives them, for those whose image is in the folder `images`."""
     from delightsam_pipeline.data.dataset import input_cases
     from delightsam_pipeline.data.formats import read_case, read_labels
-    from delightsam_pipeline.evaluation.overlays import case_panel, write_sheet
-    from delightsam_pipeline.evaluation.summary import worst_cases
+    from delightsam_pipeline.evaluation.overlays import case_panel
 
     files = {case.name: case.images for case in input_cases(images, channels)}
-    panels = []
-    for name, dice, row in worst_cases(summary, worst):
+    drawn = []
+    for name, dice, row in cases:
         if name in files:
             image, reference = read_case(files[name]), read_labels(Path(row["reference_file"]))
             prediction = read_labels(Path(row["prediction_file"]))
             spacing = image.grid.spacing[1:]
-            panel = case_panel(image.array, prediction.array[0], reference.array[0], name, spacing, labels.ignore)
-            panels.append((f"Dice {dice:.3f}", panel))
-    if panels:
-        write_sheet(output, panels)
-        log.info("pictures of the worst cases in %s", output)
+            panel = case_panel(image.array, prediction.array[0], reference.array[0], name, spacing, ignore)
+            drawn.append((f"Dice {dice:.3f}", panel))
+    return drawn
 
+
+main = command(parser, _work)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from delightsam_pipeline.commands.common import Parser, folder, gigabytes, positive, run, split_datasets, start_logging
+from delightsam_pipeline.commands.common import Parser, command, folder, gigabytes, positive, split_datasets
 from delightsam_pipeline.paths import find_dataset, preprocessed_root, raw_roots
 
 log = logging.getLogger(__name__)
@@ -32,17 +31,10 @@ def parser() -> Parser:
     return p
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
-    args = parser().parse_args(argv)
-    start_logging(args.verbose)
-
-    def work() -> None:
-        root: Path = args.output or preprocessed_root()
-        for name in split_datasets(args.dataset):
-            _one(find_dataset(name, raw_roots()), root, args)
-
-    return run(work)
+def _work(args) -> None:
+    root: Path = args.output or preprocessed_root()
+    for name in split_datasets(args.dataset):
+        _one(find_dataset(name, raw_roots()), root, args)
 
 
 def _one(raw: Path, root: Path, args) -> None:
@@ -63,6 +55,8 @@ def _one(raw: Path, root: Path, args) -> None:
     log.info("%d cases preprocessed, %d kept from before, in %s", done, kept, target)
     log.info("next: dlsam_train %s 0\n", dataset.name)
 
+
+main = command(parser, _work)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from delightsam_pipeline import __version__
-from delightsam_pipeline.commands.common import Parser, folder, positive, run, start_logging
+from delightsam_pipeline.commands.common import Parser, command, folder, positive
 from delightsam_pipeline.commands.models import find_model
 from delightsam_pipeline.errors import SomeCasesFailed, UserError
 from delightsam_pipeline.files import make_folder, write_json
@@ -32,13 +31,6 @@ def parser() -> Parser:
     p.add_argument("--batch-size", type=positive, default=8, help="slices at once (8)")
     p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1 or mps")
     return p
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
-    args = parser().parse_args(argv)
-    start_logging(args.verbose)
-    return run(lambda: _work(args))
 
 
 def _work(args) -> None:
@@ -120,6 +112,8 @@ def _record(model: Path, args, head: str, device: str) -> dict:
         "cases": {},
     }
 
+
+main = command(parser, _work)
 
 if __name__ == "__main__":
     sys.exit(main())

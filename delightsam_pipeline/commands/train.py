@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from delightsam_pipeline.commands.common import (
     Parser,
     Stop,
+    command,
     count,
     duration,
     folder,
     positive,
-    run,
     split_datasets,
-    start_logging,
 )
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.paths import find_dataset, preprocessed_root, results_root
@@ -44,13 +42,6 @@ def parser() -> Parser:
         "-o", "--output", type=folder, help="folder of the model (default: $DLSAM_HOME/results/DATASET/fold_FOLD)"
     )
     return p
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
-    args = parser().parse_args(argv)
-    start_logging(args.verbose)
-    return run(lambda: _work(args))
 
 
 def _work(args) -> int:
@@ -87,6 +78,8 @@ def _preprocessed(name: str) -> Path:
     fix = f"preprocess it first: dlsam_plan_and_preprocess -d {name}"
     return find_dataset(name, [preprocessed_root()], "preprocessed dataset", fix)
 
+
+main = command(parser, _work)
 
 if __name__ == "__main__":
     sys.exit(main())

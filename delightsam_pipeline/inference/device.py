@@ -53,10 +53,10 @@ def choose_device(wanted: str = "auto") -> Device:
     return Device(device, False, f"{device.type}, fp32")
 
 
-def _cpu_has_bf16() -> bool:
+def _cpu_has_bf16(cpuinfo: str = "/proc/cpuinfo") -> bool:
     """Whether the processor multiplies bfloat16 itself; torch's oneDNN check is also true where it is emulated."""
     try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        with open(cpuinfo, encoding="ascii", errors="replace") as file:
             flags = next((line for line in file if line.startswith("flags")), "")
     except OSError:
         return False

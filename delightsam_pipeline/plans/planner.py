@@ -13,7 +13,7 @@ from delightsam_pipeline.plans.layout import choose_layout
 from delightsam_pipeline.plans.plan import Augmentation, Normalisation, Plan, Training
 
 CROPPED = 0.75  # z-score looks inside the nonzero mask when its box holds less than this share
-BYTES_PER_PIXEL = 6400  # saved for the backward pass in fp32, see benchmarks/memory.py
+BYTES_PER_PIXEL = 4000  # 2,800 are saved for the backward pass in fp32 (benchmarks/memory.py), the rest is its own
 PIXELS_PER_STEP = 400_000
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -47,6 +49,8 @@ def train(run: Run, stop: Callable[[], bool] = lambda: False) -> bool:
     last.pt (to go on from), progress.csv and .png, validation/HEAD/. Raises UserError when the loss is not finite.
     """
     make_folder(run.folder)
+    if run.progress.step == 0:
+        _remove_old(run.folder)
     _describe(run)
     clock = Clock(run.progress.elapsed)
     if _done(run, clock) < 1:
@@ -151,6 +155,14 @@ def _log_epoch(row: dict[str, Any], done: float) -> None:
         row["seconds_per_step"],
         dice,
     )
+
+
+def _remove_old(folder: Path) -> None:
+    """Weights and scores of an earlier run must not be taken for those of the one that begins."""
+    for name in ("model.safetensors", "best.safetensors", "last.pt", "progress.csv", "progress.png"):
+        (folder / name).unlink(missing_ok=True)
+    for part in ("plans", "validation"):
+        shutil.rmtree(folder / part, ignore_errors=True)
 
 
 def _describe(run: Run) -> None:

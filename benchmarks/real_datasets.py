@@ -1,0 +1,114 @@
+"""Plan, train and score real raw datasets with the package's own commands, and record what came of it.
+
+    python benchmarks/real_datasets.py --raw FOLDER --home WORK --time-budget 20m 101 103
+
+For each dataset: the three commands with no option beyond dataset, fold and time budget; a JSON in
+benchmarks/results/ with hardware, versions, commands, times, CPU seconds, peak memory and the validation scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def measured(*command: str) -> dict:
+    """Run one of our commands; wall and CPU seconds, and the largest resident memory of any command so far (MB)."""
+    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    module = command[0].removeprefix("dlsam_")
+    subprocess.run([sys.executable, "-m", f"delightsam_pipeline.commands.{module}", *command[1:]], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {
+        "command": " ".join(command),
+        "wall_s": round(time.monotonic() - begin, 1),
+        "cpu_s": round(cpu, 1),
+        "peak_mb": round(after.ru_maxrss / 1024),
+    }
+
+
+def hardware() -> dict:
+    """What this machine is."""
+    import torch
+
+    names = [line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    cpu = names[0] if names else platform.processor()
+    return {"cpu": cpu, "cores": os.cpu_count(), "gpu": gpu, "system": platform.platform()}
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def commit() -> str:
+    """The commit that was measured, with '+' when the tree differed from it."""
+    where = {"cwd": Path(__file__).parent, "capture_output": True, "text": True}
+    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], **where).stdout.strip()
+    dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], **where).stdout.strip()
+    return head + ("+" if dirty else "")
+
+
+def one(dataset: str, fold: str, budget: str, home: Path) -> dict:
+    """Run the chain on one dataset; returns the record."""
+    steps = [measured("dlsam_plan_and_preprocess", "-d", dataset)]
+    steps.append(measured("dlsam_train", dataset, fold, "--time-budget", budget))
+    model = max((home / "results").glob(f"*/fold_{fold}/model.json"), key=lambda f: f.stat().st_mtime).parent
+    head = model.parent.name
+    summary = json.loads((model / "validation" / head / "summary.json").read_text(encoding="utf-8"))
+    raw = next(Path(os.environ["nnUNet_raw"]).glob(head))  # noqa: SIM112  nnU-Net's own spelling
+    if any((raw / "imagesTs").glob("*")):
+        images = ("-i", str(raw / "imagesTs"), "-o", str(home / "predictions" / head), "-m", str(model))
+        steps.append(measured("dlsam_predict", *images))
+        steps[-1]["command"] = f"dlsam_predict -i imagesTs -o OUTPUT -d {dataset}"
+        steps[-1]["cases"] = len(json.loads((home / "predictions" / head / "run.json").read_text("utf-8"))["cases"])
+    history = (model / "progress.csv").read_text(encoding="utf-8").splitlines()
+    return {
+        "dataset": head,
+        "fold": fold,
+        "time_budget": budget,
+        "commit": commit(),
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": {name: version(name) for name in ("torch", "numpy", "batchgenerators")},
+        "hardware": hardware(),
+        "steps": steps,
+        "training_steps": int(history[-1].split(",")[history[0].split(",").index("step")]),
+        "validation_cases": len(summary["metric_per_case"]),
+        "foreground_mean": {k: summary["foreground_mean"][k] for k in ("Dice", "IoU")},
+        "classes": {name: summary["mean"][key]["Dice"] for key, name in summary["classes"].items()},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("datasets", nargs="+")
+    parser.add_argument("--raw", type=Path, required=True, help="folder of raw datasets")
+    parser.add_argument("--home", type=Path, required=True, help="where stores and models go")
+    parser.add_argument("--fold", default="0")
+    parser.add_argument("--time-budget", default="20m")
+    args = parser.parse_args()
+    os.environ |= {"nnUNet_raw": str(args.raw.resolve()), "DLSAM_HOME": str(args.home.resolve())}
+    for dataset in args.datasets:
+        record = one(dataset, args.fold, args.time_budget, args.home.resolve())
+        device = "gpu" if record["hardware"]["gpu"] else f"cpu{record['hardware']['cores']}"
+        RESULTS.mkdir(exist_ok=True)
+        file = RESULTS / f"{record['dataset']}-fold{args.fold}-{args.time_budget}-{device}.json"
+        file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        print(f"{record['dataset']}: validation Dice {record['foreground_mean']['Dice']:.3f}, written to {file}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Plans with decisions of one's own, a model folder, and a network whose answer is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from delightsam_pipeline.data.labels import Labels
+from delightsam_pipeline.inference.model_folder import describe_model, head_spec, save_weights
+from delightsam_pipeline.model.delightsam import DeLightSAM
+from delightsam_pipeline.plans.plan import DECISIONS, Augmentation, Normalisation, Plan, Training
+
+_DEFAULTS = {
+    "dataset": "Dataset001_Test",
+    "modality": "MRI",
+    "modality_id": 7,
+    "channel_names": ["T1"],
+    "labels": Labels.parse({"background": 0, "lesion": 1}, Path("dataset.json")).to_dict(),
+    "file_ending": ".nii.gz",
+    "physical": True,
+    "slicing_axis": 0,
+    "input": "repeat",
+    "scaling": "spacing",
+    "spacing": (1.0, 1.0),
+    "patch_size": (64, 64),
+    "tile_overlap": 0.5,
+    "normalisation": Normalisation(scheme="z-score"),
+    "resampling": "linear",
+    "augmentation": Augmentation(rotation_degrees=0, scale=(1, 1), flips=(True, True), colour=False),
+    "training": Training(
+        epochs=1,
+        steps_per_epoch=1,
+        batch_size=1,
+        learning_rate=1e-3,
+        weight_decay=0,
+        warmup=0,
+        foreground_share=0.5,
+        patch_loss_weight=0.5,
+    ),
+    "reasons": dict.fromkeys(DECISIONS, "a test wants it"),
+}
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_on_one_core():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def make_plan():
+    """A function that makes a valid plan with these changes."""
+    return lambda **changes: Plan(**_DEFAULTS | changes)
+
+
+class Threshold(nn.Module):
+    """In the network's place: the logit of a pixel is its own mean intensity over 4 x 4, for each of `classes`."""
+
+    def __init__(self, classes: int = 1):
+        super().__init__()
+        self.classes = classes
+        self.sizes = []
+
+    def forward(self, images, head):
+        assert not self.training
+        self.sizes.append(tuple(images.shape))
+        masks = F.avg_pool2d(images[:, :1], 4)
+        return torch.cat([masks - 0.3 * k for k in range(self.classes)], dim=1), None, None
+
+
+@pytest.fixture
+def threshold():
+    return Threshold
+
+
+@pytest.fixture(scope="session")
+def model_folder(make_plan, tmp_path_factory):
+    """A model of two heads with random weights: folder, plans, network."""
+    folder = tmp_path_factory.mktemp("model")
+    picture = {"physical": False, "scaling": "fit", "file_ending": ".png", "modality": "ultrasound", "modality_id": 2}
+    plans = {
+        "Dataset001_MR": make_plan(dataset="Dataset001_MR", input="neighbours"),
+        "Dataset002_US": make_plan(dataset="Dataset002_US", **picture),
+    }
+    model = DeLightSAM({head: head_spec(plan) for head, plan in plans.items()}).eval()
+    describe_model(folder, plans, {"note": "random weights"})
+    save_weights(folder / "model.safetensors", model.state_dict())
+    return folder, plans, model

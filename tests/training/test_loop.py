@@ -1,0 +1,144 @@
+"""Whole runs: what they leave behind, that they go on exactly where they were, and how they end."""
+
+from __future__ import annotations
+
+import json
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.inference.device import choose_device
+from delightsam_pipeline.training.loop import train
+from delightsam_pipeline.training.setup import Options, start
+
+EPOCHS, STEPS = 2, 2  # of each of two heads
+
+
+@pytest.fixture(scope="module")
+def stores(make_store, blobs):
+    short = {"training": {"batch_size": 2, "steps_per_epoch": STEPS}, "patch_size": (64, 64)}
+    return {
+        "us": make_store("Dataset001_US", "ultrasound", *blobs(5, seed=1), **short),
+        "xr": make_store("Dataset002_XR", "ultrasound", *blobs(5, seed=2), **short),
+    }
+
+
+@pytest.fixture(scope="module")
+def cpu():
+    return choose_device("cpu")
+
+
+def begin(stores, folder, cpu, **options):
+    return start(stores, folder, Options("0", epochs=EPOCHS, **options), cpu)
+
+
+def after(count):
+    """A `stop` that lets so many steps pass."""
+    asked = iter(range(count))
+    return lambda: next(asked, None) is None
+
+
+@pytest.fixture(scope="module")
+def finished(stores, cpu, tmp_path_factory):
+    """A whole run: its folder, and copies of its weights and averages."""
+    folder = tmp_path_factory.mktemp("run")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    run = begin(stores, folder, cpu)
+    assert train(run)
+    torch.set_num_threads(threads)
+    yield SimpleNamespace(folder=folder, run=run, model=run.model.state_dict(), average=run.average.tensors)
+    (folder / "last.pt").unlink()
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_what_a_run_leaves_behind(finished):
+    names = {str(f.relative_to(finished.folder)) for f in finished.folder.rglob("*") if f.is_file()}
+    each = {f"validation/{head}/{file}" for head in ("us", "xr") for file in ("summary.json", "worst_cases.png")}
+    plans = {"plans/us.json", "plans/xr.json"}
+    files = {"model.json", "model.safetensors", "best.safetensors", "last.pt", "progress.csv", "progress.png"}
+    assert names == each | plans | files
+    lines = (finished.folder / "progress.csv").read_text().splitlines()
+    assert len(lines) == 1 + EPOCHS and lines[0].startswith("epoch,step,learning_rate,mask_loss,patch_loss")
+    progress = finished.run.progress
+    assert progress.step == 2 * EPOCHS * STEPS and progress.epoch == EPOCHS
+    card = json.loads((finished.folder / "model.json").read_text())
+    assert list(card["heads"]) == ["us", "xr"] and len(card["provenance"]["training_cases"]["us"]) == 4
+    summary = json.loads((finished.folder / "validation/us/summary.json").read_text())
+    assert 0 <= progress.history[-1]["dice_us"] <= 1 and list(summary["classes"].values()) == ["lesion"]
+
+
+def test_a_stopped_run_goes_on_as_if_undisturbed(finished, stores, cpu, tmp_path):
+    """Stopped in the middle of the first epoch, and with loader processes in the second sitting."""
+    first = begin(stores, tmp_path, cpu)
+    assert not train(first, after(3)) and first.progress.step == 3
+    second = begin(stores, tmp_path, cpu, workers=2)
+    assert second.progress.step == 3 and same(second.model.state_dict(), first.model.state_dict())
+    assert train(second)
+    assert same(second.model.state_dict(), finished.model)
+    assert same(second.average.tensors, finished.average)
+    (tmp_path / "last.pt").unlink()
+
+
+def test_a_finished_run_only_validates_again(finished, stores, cpu):
+    summary = finished.folder / "validation" / "us" / "summary.json"
+    kept = {name: (finished.folder / name).stat().st_mtime_ns for name in ("last.pt", "model.safetensors")}
+    before = summary.read_text()
+    summary.unlink()
+    run = begin(stores, finished.folder, cpu)
+    assert train(run, stop=lambda: pytest.fail("no step is left to ask for"))
+    assert run.progress.step == finished.run.progress.step
+    assert summary.read_text() == before
+    assert kept == {name: (finished.folder / name).stat().st_mtime_ns for name in kept}
+
+
+def test_restart_begins_anew(finished, stores, cpu):
+    run = begin(stores, finished.folder, cpu, restart=True)
+    assert run.progress.step == 0 and not run.progress.history
+    assert not same(run.model.state_dict(), finished.model)
+
+
+def test_another_seed_is_another_run(finished, stores, cpu):
+    with pytest.raises(UserError, match=r"last\.pt: belongs to a run with other cases, plan or seed"):
+        begin(stores, finished.folder, cpu, seed=1)
+    assert begin(stores, finished.folder, cpu, seed=1, restart=True).progress.step == 0
+
+
+def test_the_final_weights_are_the_averages(finished):
+    averaged = finished.run.averaged_model()
+    assert not averaged.training and same(averaged.state_dict(), finished.average)
+    assert not same(finished.average, finished.model)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(stores, cpu, tmp_path):
+    run = begin({"us": stores["us"]}, tmp_path, cpu)
+    torch.nn.init.constant_(run.model.heads["us"].queries, float("nan"))
+    with pytest.raises(UserError, match=r"no longer a finite number; found epoch 1; start again with --restart"):
+        train(run)
+    assert not (tmp_path / "last.pt").exists()
+
+
+def test_a_time_budget_ends_the_run(stores, cpu, tmp_path):
+    run = start({"us": stores["us"]}, tmp_path, Options("0", seconds=0.5), cpu)
+    assert train(run)
+    assert 1 <= run.progress.step < 20
+    assert (tmp_path / "validation" / "us" / "summary.json").is_file()
+
+
+def test_an_unknown_fold(stores, cpu, tmp_path):
+    with pytest.raises(UserError, match="no such fold"):
+        start(stores, tmp_path, Options("7"), cpu)
+
+
+def test_pretrained_weights_are_the_start(finished, stores, cpu, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        options = Options("0", epochs=1, pretrained=finished.folder / "model.safetensors")
+        run = start(stores, tmp_path, options, cpu)
+    assert "one of our models" in caplog.text
+    assert same(run.model.state_dict(), finished.average) and same(run.average.tensors, finished.average)
