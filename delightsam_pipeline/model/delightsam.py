@@ -15,6 +15,12 @@ from delightsam_pipeline.model.prompt import PromptGenerator
 from delightsam_pipeline.model.tiny_vit import TinyViT
 
 
+def _key(name: str) -> str:
+    """A name that torch accepts for a module: no dots, and none that its dictionaries use themselves."""
+    key = name.replace(".", "_")
+    return f"{key}_" if hasattr(nn.ModuleDict, key) else key
+
+
 @dataclass(frozen=True)
 class HeadSpec:
     """What a head is built from: its modality, the number of its targets and of the image channels it eats."""
@@ -53,19 +59,19 @@ class DeLightSAM(nn.Module):
 
         Raises UserError when the name is taken.
         """
-        if name in self.heads:
-            raise UserError(f"the model already has a head '{name}'", found=", ".join(self.heads))
-        if spec.modality not in self.controllers:
+        if _key(name) in self.heads:
+            raise UserError(f"the model already has a head '{name}'", found=", ".join(self.specs))
+        if _key(spec.modality) not in self.controllers:
             norms = [m for m in self.modules() if isinstance(m, ModalityBatchNorm)]
-            self.controllers[spec.modality] = Controller(self.encoder.controlled_blocks(), norms)
-        self.heads[name] = Head(spec.targets, spec.in_channels)
+            self.controllers[_key(spec.modality)] = Controller(self.encoder.controlled_blocks(), norms)
+        self.heads[_key(name)] = Head(spec.targets, spec.in_channels)
         self.specs[name] = spec
 
     def forward(self, images: Tensor, head: str) -> tuple[Tensor, Tensor, Tensor]:
         """Scaled images [B, C_in, H, W] (H, W multiples of 32) of one head
         -> mask logits [B, K, H/4, W/4], patch logits [B, 1, H/32, W/32], embedding [B, 256, H/16, W/16]."""
-        own = self.heads[head]
-        controller = self.controllers[self.specs[head].modality]
+        own = self.heads[_key(head)]
+        controller = self.controllers[_key(self.specs[head].modality)]
         if own.project is not None:
             images = own.project(images)
         embedding, fine4, fine8 = self.encoder(images, controller)

@@ -65,10 +65,12 @@ class Merge(nn.Module):
 @torch.inference_mode(False)
 def _offsets(height: int, width: int, table: int, device: torch.device) -> Tensor:
     """[(h w) * (h w)] places in a bias table of side `table` of the offsets (|dy|, |dx|) between two tokens."""
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    y, x = y.flatten(), x.flatten()
-    distance = (y[:, None] - y).abs() * table + (x[:, None] - x).abs()
-    return distance.flatten().to(device)
+    # an inference tensor in this cache could not be used in a later training step
+    with torch.inference_mode(False):
+        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        y, x = y.flatten(), x.flatten()
+        distance = (y[:, None] - y).abs() * table + (x[:, None] - x).abs()
+        return distance.flatten().to(device)
 
 
 class WindowAttention(nn.Module):

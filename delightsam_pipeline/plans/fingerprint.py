@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 from scipy import ndimage
-from tqdm import tqdm
 
 from delightsam_pipeline.data.dataset import Case, Dataset, check_case
 from delightsam_pipeline.data.image import Grid
-from delightsam_pipeline.errors import UserError, all_problems
+from delightsam_pipeline.data.parallel import each_case
+from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.files import digest, identity
 from delightsam_pipeline.plans import modalities
 from delightsam_pipeline.plans.intensities import Values
@@ -91,31 +89,12 @@ def inputs_digest(dataset: Dataset) -> str:
     return digest([identity(path) for path in files])
 
 
-def workers_for(cases: int, megabytes: float, workers: int | None) -> int:
-    """Threads for reading: none to speak of for small work, at most one per core."""
-    from os import cpu_count
-
-    if workers is not None:
-        return max(1, workers)
-    return 1 if megabytes < 8 else max(1, min(cpu_count() or 1, cases, 8))
-
-
 def fingerprint(dataset: Dataset, modality: str | None = None, workers: int | None = None) -> Fingerprint:
     """Read and check every case and measure it.
 
     Raises UserError listing all broken cases, when no case has any foreground, or when the modality is not clear.
     """
-    sizes = sum(Path(p).stat().st_size for case in dataset.cases for p in case.images if Path(p).exists())
-    looks, problems = [], []
-    with ThreadPoolExecutor(workers_for(len(dataset.cases), sizes / 2**20, workers)) as pool:
-        futures = [pool.submit(_look, case, dataset) for case in dataset.cases]
-        for future in tqdm(futures, desc="fingerprint", disable=None, unit="case"):
-            try:
-                looks.append(future.result())
-            except UserError as error:
-                problems.append(error)
-    if problems:
-        raise all_problems(problems, f"the {len(dataset.cases)} cases of {dataset.name}")
+    looks = each_case(lambda case: _look(case, dataset), dataset.cases, "fingerprint", workers)
     if not any(sum(look.facts.voxels.values()) for look in looks):
         fix = "check that the labels belong to the images and hold the declared values"
         raise UserError("no case has any foreground", file=dataset.folder / "labelsTr", fix=fix)

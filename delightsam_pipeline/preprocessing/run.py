@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from delightsam_pipeline.data.dataset import Case, Dataset, check_case
+from delightsam_pipeline.data.parallel import each_case
 from delightsam_pipeline.data.splits import load_splits, make_splits
-from delightsam_pipeline.errors import UserError, all_problems
+from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.files import digest, identity, make_folder, read_json, write_json
-from delightsam_pipeline.plans.fingerprint import Fingerprint, fingerprint, inputs_digest, workers_for
+from delightsam_pipeline.plans.fingerprint import Fingerprint, fingerprint, inputs_digest
 from delightsam_pipeline.plans.plan import Plan
 from delightsam_pipeline.plans.planner import make_plan
 from delightsam_pipeline.preprocessing.preparation import Preparation
@@ -86,17 +84,7 @@ def preprocess(dataset: Dataset, plan: Plan, folder: Path, workers: int | None =
     _remove_strangers(cases, {case.name for case in dataset.cases})
     inputs = {case.name: digest([identity(path) for path in (*case.images, case.label)]) for case in dataset.cases}
     todo = [case for case in dataset.cases if not is_complete(cases, case.name, inputs[case.name], plan)]
-    megabytes = sum(path.stat().st_size for case in todo for path in case.images) / 2**20
-    problems = []
-    with ThreadPoolExecutor(workers_for(len(todo), megabytes, workers)) as pool:
-        futures = [pool.submit(_prepare, case, dataset, plan, cases, inputs[case.name]) for case in todo]
-        for future in tqdm(futures, desc="preprocess", disable=None, unit="case"):
-            try:
-                future.result()
-            except UserError as error:
-                problems.append(error)
-    if problems:
-        raise all_problems(problems, f"the {len(dataset.cases)} cases of {dataset.name}")
+    each_case(lambda case: _prepare(case, dataset, plan, cases, inputs[case.name]), todo, "preprocess", workers)
     return len(todo)
 
 

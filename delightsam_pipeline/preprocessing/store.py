@@ -99,10 +99,14 @@ class Store:
         cases = {}
         for file in files:
             value = read_json(file)
-            if value["plan"] != plan.preprocessing_digest():
-                fix = "run dlsam_plan_and_preprocess again"
+            fix = "run dlsam_plan_and_preprocess again"
+            try:
+                made_with, case = value["plan"], _case(file.stem, folder / "cases", value)
+            except (KeyError, TypeError, ValueError):
+                raise UserError("does not describe a preprocessed case", file=file, fix=fix) from None
+            if made_with != plan.preprocessing_digest():
                 raise UserError("was made with another plan than plan.json", file=file, fix=fix)
-            cases[file.stem] = _case(file.stem, folder / "cases", value)
+            cases[file.stem] = case
         names = list(cases)
         splits = [{"train": names, "val": names}]  # of a single case
         if len(names) > 1 or read_json(splits_file) != splits:

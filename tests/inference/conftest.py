@@ -61,7 +61,7 @@ def make_plan():
 
 
 class Threshold(nn.Module):
-    """In the network's place: the logit of a pixel is its own mean intensity over 4 x 4, for each of `classes`."""
+    """In the network's place: logits are the intensities' means over 4 x 4 pixels, each class' a little lower."""
 
     def __init__(self, classes: int = 1):
         super().__init__()
@@ -78,6 +78,13 @@ class Threshold(nn.Module):
 @pytest.fixture
 def threshold():
     return Threshold
+
+
+@pytest.fixture(scope="session")
+def bands():
+    """A plan's change, and a dark and a bright value as far from zero after it: straight borders are met exactly."""
+    middle = (123.675 + 116.28 + 103.53) / 3
+    return {"normalisation": Normalisation(scheme="photograph")}, middle - 100, middle + 100
 
 
 @pytest.fixture(scope="session")

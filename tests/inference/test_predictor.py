@@ -84,13 +84,14 @@ def test_a_volume_in_another_orientation(predictor, tmp_path):
     assert written.shape == (60, 70, 4) and np.array_equal(written.affine, ORIENTED)
 
 
-def test_labels_lie_where_the_image_says(make_plan, threshold, tmp_path):
+def test_labels_lie_where_the_image_says(make_plan, threshold, bands, tmp_path):
     """A network that marks what is bright marks it in the file, voxel for voxel."""
-    array = np.full((64, 68, 3), -100, np.float32)
-    array[8:24, 40:60, 1] = 100
-    array[0:4, 0:8, 2] = 100
+    change, dark, bright = bands
+    array = np.full((64, 68, 3), dark, np.float32)
+    array[8:24, :, 1] = bright
+    array[:, 40:60, 2] = bright
     file = save_volume(tmp_path / "x.nii.gz", array, ORIENTED)
-    plan = make_plan(patch_size=(96, 96))
+    plan = make_plan(patch_size=(96, 96), **change)
     predictor = Predictor(threshold().eval(), {"x": plan}, choose_device("cpu"))
     predictor.predict_files((file,), tmp_path / "out.nii.gz")
-    assert np.array_equal(nibabel.load(tmp_path / "out.nii.gz").get_fdata(), array > 0)
+    assert np.array_equal(nibabel.load(tmp_path / "out.nii.gz").get_fdata(), array > 100)

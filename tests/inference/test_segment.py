@@ -75,13 +75,14 @@ def test_blending_equal_tiles_changes_nothing(make_plan):
     assert (run(Constant(), make_plan(), volume()) == 1).all()
 
 
-def test_slices_along_another_axis_come_back_in_place(make_plan, threshold):
-    shape = (64, 7, 64)
-    array = np.full((1, *shape), -1.0, np.float32)
-    array[0, 16:40, 2, 8:24] = 1
-    plan = make_plan(slicing_axis=1)
+def test_slices_along_another_axis_come_back_in_place(make_plan, threshold, bands):
+    change, dark, bright = bands
+    shape = (64, 7, 60)
+    array = np.full((1, *shape), dark, np.float32)
+    array[0, 16:40, 2] = array[0, :, 5, 8:24] = bright
+    plan = make_plan(slicing_axis=1, **change)
     result = run(threshold(), plan, Image(array, Grid(shape, (1.0, 3.0, 1.0))))
-    assert np.array_equal(result, array[0] > 0)
+    assert np.array_equal(result, array[0] > 100)
 
 
 def test_the_mode_of_the_model_is_restored(make_plan, threshold):

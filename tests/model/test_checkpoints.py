@@ -87,7 +87,9 @@ def as_mobile_sam(release):
     """The release's encoder and decoder tensors under the names that MobileSAM has for them."""
     encoder = {name: value for name, value in release.items() if name.startswith("SemiTViT.") and "med_" not in name}
     shared = {name: value for name, value in release.items() if name.startswith(("mask_decoder.", "prompt_encoder."))}
-    encoder = {f"image_encoder.{name.removeprefix('SemiTViT.')}": v for name, v in encoder.items() if "_med" not in name}
+    encoder = {
+        f"image_encoder.{name.removeprefix('SemiTViT.')}": v for name, v in encoder.items() if "_med" not in name
+    }
     return encoder | shared | {"mask_decoder.iou_token.weight": torch.zeros(1, 256)}
 
 

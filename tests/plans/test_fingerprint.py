@@ -11,7 +11,7 @@ import pytest
 from delightsam_pipeline.data.dataset import load_dataset
 from delightsam_pipeline.data.examples import make_examples
 from delightsam_pipeline.errors import UserError
-from delightsam_pipeline.plans.fingerprint import fingerprint, inputs_digest, median_grid, slicing_axis, workers_for
+from delightsam_pipeline.plans.fingerprint import fingerprint, inputs_digest, median_grid, slicing_axis
 
 
 @pytest.fixture(scope="module")

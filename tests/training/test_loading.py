@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from delightsam_pipeline.errors import UserError
-from delightsam_pipeline.training.loading import Source, batches, draw, head_of_step, make_batch
 from delightsam_pipeline.training.augmentation import transforms
+from delightsam_pipeline.training.loading import Source, batches, draw, head_of_step, make_batch
 
 STILL = {"rotation_degrees": 0, "scale": (1, 1), "flips": (False, False)}
 
@@ -128,7 +128,9 @@ def test_a_cut_is_the_stored_slice(sources):
         margin = (labels == -1).all(axis=0)
         assert margin.tolist() == [True] * 8 + [False] * 80 + [True] * 8
         inside = labels[:, 8:88]
-        names = [case.name for case, mask in zip(source.cases, stored_masks(source), strict=True) if (mask == inside).all()]
+        names = [
+            case.name for case, mask in zip(source.cases, stored_masks(source), strict=True) if (mask == inside).all()
+        ]
         stored = next(case for case in source.cases if case.name in names).slices()[0]
         assert np.array_equal(image[:, :, 8:88], np.repeat(stored, 3, axis=0).astype(np.float32))
         assert np.array_equal(image[:, :, 0], image[:, :, 8]) and np.array_equal(image[:, :, 95], image[:, :, 87])

@@ -31,7 +31,5 @@ def test_regions_and_the_ignore_label():
 def test_sums():
     sums = Sums(4, torch.tensor(2.0), torch.tensor(1.0), torch.tensor([6.0, 2.0, 4.0]))
     row = sums.row()
-    assert row == pytest.approx(
-        {"mask_loss": 0.5, "patch_loss": 0.25, "patch_precision": 0.75, "patch_recall": 0.6}
-    )
+    assert row == pytest.approx({"mask_loss": 0.5, "patch_loss": 0.25, "patch_precision": 0.75, "patch_recall": 0.6})
     assert Sums(1, 0.0, 0.0, torch.zeros(3)).row()["patch_recall"] == 0
