@@ -11,10 +11,15 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from delightsam_pipeline import __version__
-from delightsam_pipeline.errors import SomeCasesFailed, UserError
+from delightsam_pipeline.errors import UserError
+
+# not __name__, which is __main__ for a command that is run as a module
+log = logging.getLogger("delightsam_pipeline.commands")
 
 INTERRUPTED, TERMINATED = 130, 143
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|)", re.IGNORECASE)
@@ -43,24 +48,32 @@ class Parser(argparse.ArgumentParser):
 
 
 class Stop:
-    """Set by Ctrl-C or SIGTERM; asked between steps, so that a run ends with everything saved."""
+    """Set by Ctrl-C or SIGTERM within its `with` block; asked between steps, so that a run ends with all saved.
+
+    A second signal ends the program at once.
+    """
 
     def __init__(self) -> None:
         self.code: int | None = None
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> Stop:
+        for number, code in ((signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)):
+            self.before[number] = signal.signal(number, partial(self._ask, code))
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
     def __call__(self) -> bool:
         return self.code is not None
 
-    def listen(self) -> None:
-        """Take over both signals; a second one ends the program at once."""
-        signal.signal(signal.SIGINT, lambda *_: self._ask(INTERRUPTED))
-        signal.signal(signal.SIGTERM, lambda *_: self._ask(TERMINATED))
-
-    def _ask(self, code: int) -> None:
+    def _ask(self, code: int, *_) -> None:
         if self.code is not None:
             raise KeyboardInterrupt
         self.code = code
-        logging.getLogger(__name__).warning("stopping after this step; once more to stop at once")
+        log.warning("stopping after this step; once more to stop at once")
 
 
 class _Terminated(BaseException):
@@ -79,9 +92,6 @@ def run(work: Callable[[], int | None]) -> int:
     signal.signal(signal.SIGTERM, _on_terminate)
     try:
         return work() or 0
-    except SomeCasesFailed as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import time
@@ -10,11 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from delightsam_pipeline.commands import evaluate, plan_and_preprocess, predict, train
-from delightsam_pipeline.commands.common import Parser, command, duration, folder
-from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.commands.common import Parser, command, duration, folder, log
 from delightsam_pipeline.files import read_json
-
-log = logging.getLogger(__name__)
 
 
 def parser() -> Parser:
@@ -57,7 +53,7 @@ def _step(command: Callable, name: str, *arguments: str) -> None:
     log.info("$ %s %s", name, " ".join(arguments))
     code = command(list(arguments))
     if code:
-        raise UserError(f"{name} ended with exit code {code}", fix="see the message above")
+        sys.exit(code)
 
 
 def _report(home: Path, raw: list[Path], model: Path) -> None:

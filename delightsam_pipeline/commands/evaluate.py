@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from delightsam_pipeline.commands.common import Parser, command, count, folder
+from delightsam_pipeline.commands.common import Parser, command, count, folder, log
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.files import write_json
 from delightsam_pipeline.paths import find_dataset, raw_roots
-
-log = logging.getLogger(__name__)
 
 
 def parser() -> Parser:

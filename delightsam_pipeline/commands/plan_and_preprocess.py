@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 
-from delightsam_pipeline.commands.common import Parser, command, folder, gigabytes, positive, split_datasets
+from delightsam_pipeline.commands.common import Parser, command, folder, gigabytes, log, positive, split_datasets
 from delightsam_pipeline.paths import find_dataset, preprocessed_root, raw_roots
-
-log = logging.getLogger(__name__)
 
 
 def parser() -> Parser:

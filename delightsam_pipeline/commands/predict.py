@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from pathlib import Path
 
 from delightsam_pipeline import __version__
-from delightsam_pipeline.commands.common import Parser, command, folder, positive
+from delightsam_pipeline.commands.common import Parser, command, folder, log, positive
 from delightsam_pipeline.commands.models import find_model
-from delightsam_pipeline.errors import SomeCasesFailed, UserError
+from delightsam_pipeline.errors import SomeCasesFailed, UserError, all_problems
 from delightsam_pipeline.files import make_folder, write_json
-
-log = logging.getLogger(__name__)
 
 
 def parser() -> Parser:
@@ -49,8 +46,8 @@ def _work(args) -> None:
     if target is not None:
         write_json(target / "run.json", record)
     log.info("%d of %d cases written to %s", len(jobs) - len(failures), len(jobs), args.output)
-    if failures and len(failures) == len(jobs) == 1:
-        raise failures[0]
+    if failures and len(failures) == len(jobs):
+        raise all_problems(failures, str(args.input))
     if failures:
         lines = "\n  ".join(map(str, failures))
         error = SomeCasesFailed(f"{len(failures)} of {len(jobs)} cases failed:")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 
@@ -13,13 +12,12 @@ from delightsam_pipeline.commands.common import (
     count,
     duration,
     folder,
+    log,
     positive,
     split_datasets,
 )
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.paths import find_dataset, preprocessed_root, results_root
-
-log = logging.getLogger(__name__)
 
 
 def parser() -> Parser:
@@ -65,9 +63,9 @@ def _work(args) -> int:
     log.info("training %s, fold %s, on %s, into %s", " + ".join(stores), args.fold, device.reason, target)
     if training_run.progress.step:
         log.info("going on after epoch %d", training_run.progress.epoch)
-    stop = Stop()
-    stop.listen()
-    if not train(training_run, stop):
+    with Stop() as stop:
+        finished = train(training_run, stop)
+    if not finished:
         log.info("stopped and saved; the same command goes on")
         return stop.code
     log.info("model in %s\nnext: dlsam_predict -i IMAGES -o OUTPUT -m %s", target, target)

@@ -60,9 +60,7 @@ class Merge(nn.Module):
         return self.conv3(F.gelu(self.conv2(x, statistics)), statistics)
 
 
-# kept from prediction, an inference tensor would fail in the backward pass of a later training
 @lru_cache(maxsize=64)
-@torch.inference_mode(False)
 def _offsets(height: int, width: int, table: int, device: torch.device) -> Tensor:
     """[(h w) * (h w)] places in a bias table of side `table` of the offsets (|dy|, |dx|) between two tokens."""
     # an inference tensor in this cache could not be used in a later training step

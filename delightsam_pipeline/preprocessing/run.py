@@ -28,7 +28,7 @@ def plan_dataset(
 
     Raises UserError for bad cases or when the modality is not clear; then nothing is written.
     """
-    make_folder(folder)
+    make_folder(folder.parent)
     print_ = _kept_fingerprint(dataset, folder / "fingerprint.json", modality)
     if print_ is None:
         print_ = fingerprint(dataset, modality, workers)

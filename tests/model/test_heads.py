@@ -7,7 +7,7 @@ import torch
 
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.model.delightsam import DeLightSAM, HeadSpec
-from delightsam_pipeline.model.layers import ModalityBatchNorm
+from delightsam_pipeline.model.layers import ModalityBatchNorm, Statistics
 
 HEADS = {"ct": HeadSpec("CT", 2), "ct_other": HeadSpec("CT", 1), "mri": HeadSpec("MRI", 1)}
 
@@ -149,10 +149,32 @@ def test_statistics_move_for_the_modality_that_ran(model, images):
         assert torch.equal(value, before[name]) != belongs, name
 
 
+def test_statistics_are_a_plain_mean_at_first_and_follow_later():
+    statistics = Statistics(torch.tensor([100.0]), torch.tensor([50.0]))
+    for number in range(1, 11):
+        statistics.update(torch.tensor([float(number)]), torch.tensor([2.0 * number]))
+    assert statistics.mean.item() == pytest.approx(5.5) and statistics.var.item() == pytest.approx(11)
+    statistics.update(torch.tensor([15.5]), torch.tensor([21.0]))
+    assert statistics.mean.item() == pytest.approx(6.5) and statistics.var.item() == pytest.approx(12)
+
+
+def test_training_uses_the_batchs_own_statistics_and_evaluation_the_modalitys():
+    norm, statistics = ModalityBatchNorm(2), [Statistics(torch.tensor([1.0, 2.0]), torch.tensor([4.0, 9.0]))]
+    norm.index = 0
+    x = 5 + 3 * torch.randn(4, 2, 8, 8)
+    expected = (x - torch.tensor([1.0, 2.0]).view(2, 1, 1)) / torch.tensor([2.0, 3.0]).view(2, 1, 1)
+    assert torch.allclose(norm.eval()(x, statistics), expected, atol=1e-4)
+    y = norm.train()(x, statistics)
+    assert y.mean().abs() < 1e-5 and torch.allclose(y.std(dim=(0, 2, 3), correction=0), torch.ones(2), atol=1e-4)
+    assert torch.allclose(statistics[0].mean, x.mean(dim=(0, 2, 3)), atol=1e-4)
+    assert torch.allclose(statistics[0].var, x.var(dim=(0, 2, 3)), rtol=1e-4)  # unbiased
+    assert not norm.running_mean.any()
+
+
 def test_training_and_evaluation_agree_for_modalities_of_different_ranges():
     model = DeLightSAM({"ct": HeadSpec("CT", 1), "mri": HeadSpec("MRI", 1)}).train()
-    for norm in (m for m in model.modules() if isinstance(m, ModalityBatchNorm)):
-        norm.momentum = 0.5  # few steps suffice
+    for statistics in (m for m in model.modules() if isinstance(m, Statistics)):
+        statistics.momentum = 0.5  # few steps suffice
     data = {"ct": torch.randn(4, 3, 64, 64), "mri": 40 + 15 * torch.randn(4, 3, 64, 64)}
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
     for step in range(14):

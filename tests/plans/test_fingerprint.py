@@ -126,13 +126,6 @@ def test_eight_small_pictures_start_no_pool(tmp_path, make_dataset, monkeypatch)
     assert len(started) <= 2
 
 
-def test_workers():
-    assert workers_for(8, 0.5, None) == 1
-    assert workers_for(2, 4000, None) <= 2
-    assert 1 <= workers_for(500, 4000, None) <= 64
-    assert workers_for(8, 0.5, 5) == 5 and workers_for(8, 5000, 0) == 1
-
-
 def test_the_digest_follows_the_files(tmp_path, make_dataset):
     cases = pictures(2)
     dataset = make_dataset(tmp_path / "Dataset008_Digest", cases)
