@@ -106,6 +106,12 @@ def digest(*parts: Any) -> str:
 
 
 def identity(path: Path) -> list:
-    """Name, size and time of change of a file: cheap to take, different when the file was rewritten."""
-    stat = os.stat(path)
+    """Name, size and time of change of a file: cheap to take, different when the file was rewritten.
+
+    Raises UserError when the file is not there.
+    """
+    try:
+        stat = os.stat(path)
+    except OSError as error:
+        raise UserError(f"cannot be looked at ({error.strerror})", file=path) from None
     return [str(path), stat.st_size, stat.st_mtime_ns]

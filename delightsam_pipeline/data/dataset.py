@@ -136,8 +136,9 @@ def _check_entries(value: dict[str, Any], file: Path) -> None:
     missing = [f'"{key}": {example}' for key, example in _REQUIRED.items() if key not in value]
     if missing:
         raise UserError("lacks entries", file=file, fix=f"add {', '.join(missing)}")
-    if not isinstance(value.get("modality"), str | None):
-        raise UserError("'modality' is not a name", file=file, found=json.dumps(value["modality"]))
+    modality = value.get("modality")
+    if not (modality is None or (isinstance(modality, str) and modality.strip())):
+        raise UserError("'modality' is not a name", file=file, found=json.dumps(modality))
 
 
 def _channel_names(value: Any, file: Path) -> tuple[str, ...]:

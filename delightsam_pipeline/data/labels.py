@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,13 @@ class Labels:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form, undone by `from_dict`."""
-        return asdict(self) | {"declared": sorted(self.declared)}
+        return {
+            "classes": list(self.classes),
+            "ids": [list(values) for values in self.ids],
+            "class_values": list(self.class_values),
+            "declared": sorted(self.declared),
+            "ignore": self.ignore,
+        }
 
     @staticmethod
     def from_dict(value: dict[str, Any]) -> Labels:

@@ -17,6 +17,11 @@ BYTES_PER_PIXEL = 4000  # 2,800 are saved for the backward pass in fp32 (benchma
 PIXELS_PER_STEP = 400_000
 
 
+def _as_words(name: str) -> str:
+    """'left_lung' and 'LeftLung' as 'left lung' and 'Left Lung'."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.replace("_", " "))
+
+
 def _words(*words: str) -> re.Pattern:
     return re.compile(rf"\b({'|'.join(words)})\b", re.IGNORECASE)
 
@@ -25,7 +30,7 @@ def _words(*words: str) -> re.Pattern:
 _DIRECTIONS = {
     0: _words("superior", "inferior", "upper", "lower", "cranial", "caudal"),
     1: _words("anterior", "posterior", "ventral", "dorsal", "front", "back"),
-    2: _words("left", "right"),
+    2: _words("left", "right", "l", "r", "lh", "rh"),
     "rows": _words("superior", "inferior", "upper", "lower", "top", "bottom"),
 }
 
@@ -127,7 +132,7 @@ def _augmentation(
     directions = [axis for axis in range(3) if axis != slicing] if physical else ["rows", 2]
     flips, why = list(modality.flips), f"what leaves a plausible {modality.name} image"
     for place, direction in enumerate(directions):
-        named = [name for name in labels.classes if _DIRECTIONS[direction].search(name.replace("_", " "))]
+        named = [name for name in labels.classes if _DIRECTIONS[direction].search(_as_words(name))]
         if named and flips[place]:
             flips[place] = False
             why += f"; {('rows', 'columns')[place]} are not flipped, since '{named[0]}' names a side"

@@ -44,7 +44,8 @@ def surviving(curve: Sequence[float], cell: float) -> float:
 
 
 def largest_cell(curve: Sequence[float], threshold: float) -> float:
-    """The largest cell at which the curve still reaches the threshold, between 1 and 32."""
+    """The largest cell up to which the curve reaches the threshold, between 1 and 32."""
     sizes = np.geomspace(CELLS[0], CELLS[-1], 161)
-    good = [size for size in sizes if surviving(curve, size) >= threshold]
-    return float(max(good, default=CELLS[0]))
+    reached = np.array([surviving(curve, size) for size in sizes]) >= threshold
+    count = len(sizes) if reached.all() else int(reached.argmin())
+    return float(sizes[max(count - 1, 0)])

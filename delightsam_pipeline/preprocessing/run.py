@@ -63,12 +63,13 @@ def _kept_fingerprint(dataset: Dataset, file: Path, modality: str | None) -> Fin
 
 
 def _write_splits(dataset: Dataset, file: Path) -> None:
-    """Splits beside the raw data are honoured, then those already made, as long as they fit the cases."""
+    """Splits beside the raw data are honoured, when they fit the cases; else they are made from names and groups."""
     names = [case.name for case in dataset.cases]
     raw = dataset.folder / "splits_final.json"
     if raw.is_file():
         splits = load_splits(raw, names)
-    elif len(names) < 2:
+    elif len({case.group for case in dataset.cases}) < 2:
+        log.warning("%s: all cases are one group, so there is one fold, validated on what it trains on", dataset.name)
         splits = [{"train": names, "val": names}]
     else:
         splits = make_splits(names, {case.name: case.group for case in dataset.cases})

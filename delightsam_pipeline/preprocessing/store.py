@@ -1,9 +1,9 @@
 """The preprocessed store: all that training needs of a dataset, in a folder that can be carried elsewhere.
 
 fingerprint.json  plan.json  splits_final.json
-cases/CASE.npy         slices, float16 [Z, C, h, w]
-cases/CASE_mask.npy    labels beside them, uint8 or int16 [Z, h, w]
-cases/CASE_labels.npz  labels on the image's own grid [z, y, x], compressed
+cases/CASE.slices.npy  slices, float16 [Z, C, h, w]
+cases/CASE.mask.npy    labels beside them, uint8 or int16 [Z, h, w]
+cases/CASE.labels.npz  labels on the image's own grid [z, y, x], compressed
 cases/CASE.json        way back, what the slices hold; written last, so that its presence means a whole case
 """
 
@@ -26,7 +26,7 @@ from delightsam_pipeline.files import read_json, write_json, writing
 from delightsam_pipeline.plans.plan import Plan, load_plan
 from delightsam_pipeline.preprocessing.preparation import WayBack
 
-_ENDINGS = (".json", ".npy", "_mask.npy", "_labels.npz")
+_ENDINGS = (".json", ".slices.npy", ".mask.npy", ".labels.npz")
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,15 @@ class StoredCase:
 
     def slices(self) -> np.ndarray:
         """float16 [Z, C, h, w], read from disk slice by slice as it is indexed."""
-        return _mapped(self.folder / f"{self.name}.npy")
+        return _mapped(self.folder / f"{self.name}.slices.npy")
 
     def mask(self) -> np.ndarray:
         """Labels [Z, h, w] beside the slices."""
-        return _mapped(self.folder / f"{self.name}_mask.npy")
+        return _mapped(self.folder / f"{self.name}.mask.npy")
 
     def labels(self) -> np.ndarray:
         """Labels [z, y, x] on the image's own grid."""
-        path = self.folder / f"{self.name}_labels.npz"
+        path = self.folder / f"{self.name}.labels.npz"
         with _readable(path), np.load(path, allow_pickle=False) as file:
             return file["labels"]
 
@@ -147,11 +147,11 @@ def save_case(
 ) -> None:
     """Write one case; arrays as StoredCase gives them."""
     (folder / f"{name}.json").unlink(missing_ok=True)
-    with writing(folder / f"{name}.npy") as file:
+    with writing(folder / f"{name}.slices.npy") as file:
         np.save(file, slices.astype(np.float16))
-    with writing(folder / f"{name}_mask.npy") as file:
+    with writing(folder / f"{name}.mask.npy") as file:
         np.save(file, mask)
-    with writing(folder / f"{name}_labels.npz") as file:
+    with writing(folder / f"{name}.labels.npz") as file:
         np.savez_compressed(file, labels=labels)
     present = [np.flatnonzero(np.isin(mask, ids).any(axis=(1, 2))).tolist() for ids in plan.targets.ids]
     way_back = back.to_dict()

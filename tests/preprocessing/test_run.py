@@ -118,7 +118,7 @@ def test_a_changed_label_redoes_exactly_its_case(raw, tmp_path):
     label[20:24, 20:24] = 2
     rewrite(raw.cases[2].label, label)
     assert preprocess(load_dataset(raw.folder), plan, out) == 1
-    assert changed(before, stamps(out)) == {f"cases/c{end}" for end in (".json", ".npy", "_mask.npy", "_labels.npz")}
+    assert changed(before, stamps(out)) == {f"cases/c{end}" for end in (".json", ".slices.npy", ".mask.npy", ".labels.npz")}
     assert np.array_equal(Store.load(out).cases["c"].labels()[0], label)
 
 
@@ -147,7 +147,7 @@ def test_a_case_that_is_gone_disappears(raw, tmp_path):
 
 def test_a_lost_array_is_made_again(raw, tmp_path):
     both(raw, tmp_path / "out")
-    (tmp_path / "out" / "cases" / "b.npy").unlink()
+    (tmp_path / "out" / "cases" / "b.slices.npy").unlink()
     assert both(raw, tmp_path / "out") == 1
     assert Store.load(tmp_path / "out").cases["b"].slices().any()
 

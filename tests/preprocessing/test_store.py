@@ -10,7 +10,7 @@ from delightsam_pipeline.data.labels import Labels
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.files import read_json, write_json
 from delightsam_pipeline.preprocessing.preparation import Preparation
-from delightsam_pipeline.preprocessing.store import Store, is_complete, save_case
+from delightsam_pipeline.preprocessing.store import Store, StoredCase, is_complete, save_case
 
 SHAPE = (4, 10, 12)
 
@@ -79,7 +79,7 @@ def test_complete_means_whole_and_of_the_same_files_and_plan(folder, plan):
     assert not is_complete(cases, "a", "abc", plan)
 
 
-@pytest.mark.parametrize("file", ["a.json", "a.npy", "a_mask.npy", "a_labels.npz"])
+@pytest.mark.parametrize("file", ["a.json", "a.slices.npy", "a.mask.npy", "a.labels.npz"])
 def test_a_case_that_lacks_a_file_is_not_whole(folder, plan, file):
     (folder / "cases" / file).unlink()
     assert not is_complete(folder / "cases", "a", "abc", plan)
@@ -100,7 +100,7 @@ def test_a_write_that_breaks_off_leaves_no_whole_case(folder, plan):
     assert not [file for file in (folder / "cases").iterdir() if file.name.startswith(".")]
 
 
-@pytest.mark.parametrize(("file", "what"), [("a.npy", "slices"), ("a_mask.npy", "mask"), ("a_labels.npz", "labels")])
+@pytest.mark.parametrize(("file", "what"), [("a.slices.npy", "slices"), ("a.mask.npy", "mask"), ("a.labels.npz", "labels")])
 @pytest.mark.parametrize("keep", [0, 60, -20])
 def test_damaged_arrays_are_named(folder, file, what, keep):
     path = folder / "cases" / file
@@ -114,8 +114,8 @@ def test_damaged_arrays_are_named(folder, file, what, keep):
 
 
 def test_pickles_are_not_loaded(folder):
-    np.save(folder / "cases" / "a.npy", np.array([{"a": 1}], object), allow_pickle=True)
-    with pytest.raises(UserError, match=r"a\.npy: cannot be read"):
+    np.save(folder / "cases" / "a.slices.npy", np.array([{"a": 1}], object), allow_pickle=True)
+    with pytest.raises(UserError, match=r"a\.slices\.npy: cannot be read"):
         Store.load(folder).cases["a"].slices()
 
 
@@ -140,3 +140,19 @@ def test_a_store_can_be_carried_elsewhere(folder, tmp_path):
     before = Store.load(folder).cases["a"].labels()
     folder.rename(tmp_path / "elsewhere")
     assert np.array_equal(Store.load(tmp_path / "elsewhere").cases["a"].labels(), before)
+
+
+def test_cases_whose_names_end_alike_keep_their_own_files(tmp_path, make_plan_for_tests):
+    """A case called x.mask must not write over the mask of a case called x."""
+    plan, folder = make_plan_for_tests(), tmp_path / "cases"
+    back = Preparation(plan).way_back(Grid.picture(64, 64))
+    written = {}
+    for number, name in enumerate(("x", "x.mask", "x_mask", "x.slices", "x.labels"), start=1):
+        slices = np.full((1, 3, *back.scaled), number, np.float32)
+        labels = np.full((1, 64, 64), number % 2, np.uint8)
+        save_case(folder, name, slices, np.full((1, *back.scaled), number % 2, np.uint8), labels, back, "id", plan)
+        written[name] = number
+    for name, number in written.items():
+        case = StoredCase(name, folder, back, ((),))
+        assert (case.slices() == number).all() and (case.mask() == number % 2).all()
+        assert (case.labels() == number % 2).all()

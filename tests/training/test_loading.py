@@ -138,12 +138,12 @@ def test_a_cut_is_the_stored_slice(sources):
 
 @pytest.fixture(scope="module")
 def rare(make_store):
-    """Large pictures with a few pixels of lesion in a corner; every second picture has none."""
+    """Large pictures with a few pixels of lesion near the middle; every second picture has none."""
     generator = np.random.default_rng(3)
     images = [generator.integers(0, 255, (256, 256)).astype(np.uint8) for _ in range(4)]
     masks = [np.zeros((256, 256), np.uint8) for _ in range(4)]
     for mask in masks[::2]:
-        mask[200:208, 210:218] = 1
+        mask[100:108, 118:126] = 1
     decisions = {"scaling": "spacing", "spacing": (1.0, 1.0), "patch_size": (64, 64), "augmentation": STILL}
     store = make_store("Dataset003_Rare", "ultrasound", images, masks, **decisions)
     return Source.of(store, list(store.cases))
