@@ -118,7 +118,9 @@ def test_a_changed_label_redoes_exactly_its_case(raw, tmp_path):
     label[20:24, 20:24] = 2
     rewrite(raw.cases[2].label, label)
     assert preprocess(load_dataset(raw.folder), plan, out) == 1
-    assert changed(before, stamps(out)) == {f"cases/c{end}" for end in (".json", ".slices.npy", ".mask.npy", ".labels.npz")}
+    assert changed(before, stamps(out)) == {
+        f"cases/c{end}" for end in (".json", ".slices.npy", ".mask.npy", ".labels.npz")
+    }
     assert np.array_equal(Store.load(out).cases["c"].labels()[0], label)
 
 

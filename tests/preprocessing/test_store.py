@@ -100,7 +100,9 @@ def test_a_write_that_breaks_off_leaves_no_whole_case(folder, plan):
     assert not [file for file in (folder / "cases").iterdir() if file.name.startswith(".")]
 
 
-@pytest.mark.parametrize(("file", "what"), [("a.slices.npy", "slices"), ("a.mask.npy", "mask"), ("a.labels.npz", "labels")])
+@pytest.mark.parametrize(
+    ("file", "what"), [("a.slices.npy", "slices"), ("a.mask.npy", "mask"), ("a.labels.npz", "labels")]
+)
 @pytest.mark.parametrize("keep", [0, 60, -20])
 def test_damaged_arrays_are_named(folder, file, what, keep):
     path = folder / "cases" / file
