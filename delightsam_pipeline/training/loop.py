@@ -97,7 +97,7 @@ def _epoch(run: Run, clock: Clock, loader: Iterator, stop: Callable[[], bool]) -
         while not sums.steps or (progress.step % count and _done(run, clock) < 1):
             if stop():
                 return None
-            rate = _step(run, clock, next(loader), sums)
+            rate = _step(run, clock, _next(loader), sums)
             bar.update()
     progress.epoch += 1
     row = sums.row()
@@ -107,6 +107,17 @@ def _epoch(run: Run, clock: Clock, loader: Iterator, stop: Callable[[], bool]) -
         raise UserError("the loss is no longer a finite number", file=run.folder, found=where, fix=fix)
     seconds = (time.monotonic() - begin) / sums.steps
     return {"epoch": progress.epoch, "step": progress.step, "learning_rate": rate, **row, "seconds_per_step": seconds}
+
+
+def _next(loader: Iterator) -> dict[str, Any]:
+    """The next batch; a loader process that died is the user's to mend."""
+    try:
+        return next(loader)
+    except RuntimeError as error:
+        fix = (
+            "if nothing was said above, memory ran out: give fewer --workers, or 0; the run goes on from its checkpoint"
+        )
+        raise UserError("a loader process has died", fix=fix) from error
 
 
 def _step(run: Run, clock: Clock, batch: dict[str, Any], sums: Sums) -> float:

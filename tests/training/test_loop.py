@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 from types import SimpleNamespace
 
 import pytest
@@ -122,6 +123,17 @@ def test_a_loss_that_is_not_finite_ends_the_run(stores, cpu, tmp_path):
     with pytest.raises(UserError, match=r"no longer a finite number; found epoch 1; start again with --restart"):
         train(run)
     assert not (tmp_path / "last.pt").exists()
+
+
+def test_a_killed_loader_process_ends_the_run_with_one_line(stores, cpu, tmp_path):
+    def kill() -> bool:
+        for child in multiprocessing.active_children():
+            child.kill()
+        return False
+
+    run = start(stores, tmp_path, Options("0", epochs=50, workers=1), cpu)
+    with pytest.raises(UserError, match="a loader process has died; .*--workers"):
+        train(run, kill)
 
 
 def test_a_time_budget_ends_the_run(stores, cpu, tmp_path):
