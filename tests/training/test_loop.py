@@ -132,7 +132,7 @@ def test_a_killed_loader_process_ends_the_run_with_one_line(stores, cpu, tmp_pat
         return False
 
     run = start(stores, tmp_path, Options("0", epochs=50, workers=1), cpu)
-    with pytest.raises(UserError, match="a loader process has died; .*--workers"):
+    with pytest.raises(UserError, match=r"a loader process has died; .*--workers"):
         train(run, kill)
 
 
