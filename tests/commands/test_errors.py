@@ -226,7 +226,7 @@ def test_the_modality_cannot_be_told(empty, make_pictures, fails, call):
 def test_the_output_cannot_be_written(raw, empty, fails):
     (empty / "file").write_text("not a folder")
     line = fails("plan_and_preprocess", "-d", "7", "-o", "file/below")
-    assert line.startswith("error: file/below/Dataset007_Squares: cannot be written")
+    assert line.startswith("error: file/below: cannot be written")
     assert "choose a folder that you can write to" in line
 
 
