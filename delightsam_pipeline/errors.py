@@ -52,10 +52,10 @@ class SomeCasesFailed(UserError):
     exit_code = 3
 
 
-def all_problems(problems: Sequence[UserError], what: str) -> UserError:
-    """One error out of many: a single problem as it is, several as one line each under a count."""
-    if len(problems) == 1:
+def all_problems(problems: Sequence[UserError], what: str, kind: type[UserError] = UserError) -> UserError:
+    """One error of a kind out of many: a single UserError as it is, others as one line each under a count."""
+    if len(problems) == 1 and type(problems[0]) is kind:
         return problems[0]
-    error = UserError(f"{len(problems)} problems in {what}")
+    error = kind(f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'} in {what}")
     error.args = ("\n  ".join([str(error) + ":", *map(str, problems)]),)
     return error

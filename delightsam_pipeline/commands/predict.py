@@ -46,13 +46,9 @@ def _work(args) -> None:
     if target is not None:
         write_json(target / "run.json", record)
     log.info("%d of %d cases written to %s", len(jobs) - len(failures), len(jobs), args.output)
-    if failures and len(failures) == len(jobs):
-        raise all_problems(failures, str(args.input))
     if failures:
-        lines = "\n  ".join(map(str, failures))
-        error = SomeCasesFailed(f"{len(failures)} of {len(jobs)} cases failed:")
-        error.args = (f"{error}\n  {lines}",)
-        raise error
+        kind = UserError if len(failures) == len(jobs) else SomeCasesFailed
+        raise all_problems(failures, f"{args.input} ({len(jobs)} cases)", kind)
 
 
 def _jobs(args, plan) -> tuple[list[tuple], Path | None]:

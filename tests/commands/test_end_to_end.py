@@ -154,7 +154,7 @@ def test_end_to_end_one_broken_image_stops_no_other(inside, tmp_path, call):
     (images / "broken_0000.png").write_bytes(next(images.iterdir()).read_bytes()[:500])
     answer = call("predict", "-i", images, "-o", tmp_path / "out", "--head", "903")
     assert answer.code == 3
-    assert "1 of 3 cases failed" in answer.err
+    assert "1 problem in" in answer.err
     assert "broken_0000.png: cannot be read as PNG" in answer.error
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["run.json", *good]
     cases = json.loads((tmp_path / "out" / "run.json").read_text())["cases"]
