@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,11 +34,15 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals to write `path` into a UserError."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _DISK_PROBLEMS:
+    except (OSError, RuntimeError) as error:
+        # numpy's and torch's writers say that a disk is full without the system's number
+        number = getattr(error, "errno", None)
+        if number is not None and number not in _DISK_PROBLEMS:
             raise
+        reason = (str(error) or repr(error)).splitlines()[0]
+        problem = _DISK_PROBLEMS.get(number, f"cannot be written ({reason})")
         fix = "choose a folder that you can write to, with enough free space"
-        raise UserError(_DISK_PROBLEMS[error.errno], file=path, fix=fix) from error
+        raise UserError(problem, file=path, fix=fix) from error
 
 
 def make_folder(path: Path) -> Path:
@@ -63,7 +68,7 @@ def writing(path: Path) -> Iterator[Path]:
             yield temporary
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
+            os.chmod(temporary, 0o666 & ~_UMASK)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -73,6 +78,16 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+_UMASK = _umask()  # it can only be read by setting it, which threads must not do
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete temporary files of `writing` that a killed process left an hour ago or more."""
+    for file in folder.glob(".writing-*"):
+        if time.time() - file.stat().st_mtime > 3600:
+            file.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -87,15 +102,18 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises UserError when it is missing or malformed, with line and column."""
+    """Read a JSON file, with or without a byte-order mark.
+
+    Raises UserError when it is missing or malformed, with line and column.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UserError("does not exist", file=path) from None
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
         raise UserError(f"is not valid JSON: {error.msg} at {place}", file=path, fix="mend the file") from None
-    except (UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise UserError(f"cannot be read ({error})", file=path) from None
 
 
@@ -108,10 +126,10 @@ def digest(*parts: Any) -> str:
 def identity(path: Path) -> list:
     """Name, size and time of change of a file: cheap to take, different when the file was rewritten.
 
-    Raises UserError when the file is not there.
+    The folder is left out, since one file can be given by several paths. Raises UserError when the file is not there.
     """
     try:
         stat = os.stat(path)
     except OSError as error:
         raise UserError(f"cannot be looked at ({error.strerror})", file=path) from None
-    return [str(path), stat.st_size, stat.st_mtime_ns]
+    return [Path(path).name, stat.st_size, stat.st_mtime_ns]

@@ -36,19 +36,31 @@ def raw_roots() -> list[Path]:
     return roots
 
 
-def dataset_folders(roots: list[Path]) -> list[Path]:
-    """Every folder named DatasetXXX_Name in the roots, sorted within each root."""
+def dataset_folders(roots: list[Path], holds: str) -> list[Path]:
+    """Every folder in the roots that is named DatasetXXX_Name or has the file `holds`, sorted within each root."""
     found: list[Path] = []
     for root in roots:
         if root.is_dir():
-            found += sorted(f for f in root.iterdir() if f.is_dir() and _DATASET_NAME.fullmatch(f.name))
+            found += sorted(f for f in root.iterdir() if _is_dataset(f, holds))
     return found
 
 
+def _is_dataset(folder: Path, holds: str) -> bool:
+    # os.path answers False for what may not be looked into, such as lost+found, where Path would raise
+    named = _DATASET_NAME.fullmatch(folder.name) and os.path.isdir(folder)
+    return bool(named) or os.path.isfile(folder / holds)
+
+
 def find_dataset(
-    dataset: str, roots: list[Path], what: str = "raw dataset", fix: str = "give an id, a name or a folder"
+    dataset: str,
+    roots: list[Path],
+    what: str = "raw dataset",
+    fix: str = "give an id, a name or a folder",
+    holds: str = "dataset.json",
 ) -> Path:
     """The folder that an id (101), a full name (Dataset101_X), a short name (X) or a path means.
+
+    holds : a file by which such a folder is known, whatever its name; then the whole name is needed.
 
     Raises UserError when nothing or more than one folder fits; the message lists what is there, and says `fix` where
     no name is near.
@@ -56,9 +68,9 @@ def find_dataset(
     if not dataset.strip():
         raise UserError("the name of the dataset is empty", fix="give an id, a name or a folder")
     looks_like_path = os.sep in dataset or dataset.startswith(".")
-    if Path(dataset).is_dir() and (looks_like_path or (Path(dataset) / "dataset.json").exists()):
+    if os.path.isdir(dataset) and (looks_like_path or os.path.isfile(Path(dataset) / holds)):
         return Path(dataset).resolve()
-    folders = dataset_folders(roots)
+    folders = dataset_folders(roots, holds)
     matches = [f for f in folders if means(dataset, f.name)]
     if len({f.name for f in matches}) > 1:
         names = ", ".join(str(f) for f in matches)
@@ -82,5 +94,5 @@ def means(dataset: str, name: str) -> bool:
     match = _DATASET_NAME.fullmatch(name)
     if match is None:
         return dataset == name
-    same_id = dataset.isdigit() and int(dataset) == int(match[1])
+    same_id = dataset.isascii() and dataset.isdecimal() and dataset.lstrip("0") == match[1].lstrip("0")
     return same_id or dataset in (name, match[2])

@@ -22,6 +22,7 @@ from delightsam_pipeline.errors import UserError
 log = logging.getLogger("delightsam_pipeline.commands")
 
 INTERRUPTED, TERMINATED = 130, 143
+_LARGEST = 2**63 - 1  # what torch and numpy can count to
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|)", re.IGNORECASE)
 _SECONDS = {"s": 1, "": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
@@ -104,7 +105,11 @@ def run(work: Callable[[], int | None]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            problem = UserError(f"cannot be used ({error.strerror})", file=error.filename)
+            print(f"error: {problem}", file=sys.stderr)
+            return problem.exit_code
         traceback.print_exc()
         print(
             f"\nThis is a bug in delightsam-pipeline {__version__}; please report it with the lines above.",
@@ -148,16 +153,20 @@ def duration(text: str) -> float:
 
 def positive(text: str) -> int:
     """A whole number from 1 on, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
+    if not _is_number(text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
     return int(text)
 
 
 def count(text: str) -> int:
     """A whole number from 0 on, for argparse."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number")
+    if not _is_number(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0 to {_LARGEST}")
     return int(text)
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= len(str(_LARGEST)) and int(text) <= _LARGEST
 
 
 def gigabytes(text: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,8 +36,9 @@ def _work(args) -> None:
     output = args.output or args.prediction / "summary.json"
     write_json(output, summary)
     log.info("%s\nscores of every case in %s", table(summary), output)
-    images = args.images or args.reference.with_name(args.reference.name.replace("labels", "images"))
-    if args.worst and images.is_dir() and images != args.reference:
+    reference = Path(os.path.abspath(args.reference))
+    images = args.images or reference.parent / reference.name.replace("labels", "images")
+    if args.worst and images.is_dir() and images != reference:
         drawn = panels(worst_cases(summary, args.worst), images, channels, labels.ignore)
         picture = output.with_name("worst_cases.png")
         if drawn:
@@ -55,21 +57,37 @@ def _definitions(file: Path) -> tuple:
 
 
 def panels(cases: Sequence[tuple], images: Path, channels: int, ignore: int | None) -> list[tuple]:
-    """(title, picture) of cases as `worst_cases` gives them, for those whose image is in the folder `images`."""
-    from delightsam_pipeline.data.dataset import input_cases
-    from delightsam_pipeline.data.formats import read_case, read_labels
-    from delightsam_pipeline.evaluation.overlays import case_panel
+    """(title, picture) of cases as `worst_cases` gives them, for those whose image is in the folder `images`.
 
-    files = {case.name: case.images for case in input_cases(images, channels)}
+    What cannot be drawn is left out with a warning.
+    """
+    from delightsam_pipeline.data.dataset import input_cases
+
+    try:
+        files = {case.name: case.images for case in input_cases(images, channels)}
+    except (UserError, OSError) as error:
+        log.warning("no pictures: %s", error)
+        return []
     drawn = []
     for name, dice, row in cases:
         if name in files:
-            image, reference = read_case(files[name]), read_labels(Path(row["reference_file"]))
-            prediction = read_labels(Path(row["prediction_file"]))
-            spacing = image.grid.spacing[1:]
-            panel = case_panel(image.array, prediction.array[0], reference.array[0], name, spacing, ignore)
-            drawn.append((f"Dice {dice:.3f}", panel))
+            try:
+                drawn.append((f"Dice {dice:.3f}", _panel(name, files[name], row, ignore)))
+            except (UserError, OSError) as error:
+                log.warning("no picture of case %s: %s", name, error)
     return drawn
+
+
+def _panel(name: str, files: tuple[Path, ...], row: dict, ignore: int | None):
+    from delightsam_pipeline.data.formats import read_case, read_labels
+    from delightsam_pipeline.evaluation.overlays import case_panel
+
+    image, reference = read_case(files), read_labels(Path(row["reference_file"]))
+    prediction = read_labels(Path(row["prediction_file"]))
+    shape, expected = image.array.shape[1:], reference.array.shape[1:]
+    if shape != expected:
+        raise UserError("has another size than its masks", file=files[0], expected=expected, found=shape)
+    return case_panel(image.array, prediction.array[0], reference.array[0], name, image.grid.spacing[1:], ignore)
 
 
 main = command(parser, _work)

@@ -17,12 +17,14 @@ def find_model(model: Path | None, dataset: str | None, fold: str | None) -> Pat
     Among folds of one training `all` is preferred, then the lowest. Raises UserError that lists what there is.
     """
     if model is not None:
+        if dataset is not None:
+            raise UserError("-m and -d exclude each other", fix="give one of them")
         return _given(model, fold)
     found = sorted(file.parent for file in results_root().glob("*/fold_*/model.json"))
     if not found:
         fix = "train one with dlsam_train, or give its folder with -m"
         raise UserError("there is no trained model", file=results_root(), fix=fix)
-    chosen = [f for f in found if dataset is None or _trained_on(dataset, f.parent.name)]
+    chosen = found if dataset is None else _trained_on(dataset, found)
     names = sorted({f.parent.name for f in chosen})
     if len(names) != 1:
         problem = "several models have been trained" if names else f"no model has been trained on '{dataset}'"
@@ -33,6 +35,8 @@ def find_model(model: Path | None, dataset: str | None, fold: str | None) -> Pat
 
 def _given(model: Path, fold: str | None) -> Path:
     if (model / "model.json").is_file():
+        if fold is not None:
+            raise UserError("-f does not go with a fold's own folder", file=model, fix="leave out -f")
         return model
     folds = sorted(file.parent for file in model.glob("fold_*/model.json"))
     if not folds:
@@ -52,7 +56,9 @@ def _fold_of(folders: list[Path], fold: str | None) -> Path:
     return chosen
 
 
-def _trained_on(dataset: str, name: str) -> bool:
-    """Whether `dataset` means the results folder `name`, several joined with + part by part."""
-    parts, wanted = name.split("+"), dataset.split("+")
-    return len(parts) == len(wanted) and all(means(w, p) for w, p in zip(wanted, parts, strict=True))
+def _trained_on(dataset: str, folders: list[Path]) -> list[Path]:
+    """The folds in a results folder that `dataset` means, several joined with + part by part; else in any order."""
+    wanted = dataset.split("+")
+    parts = {f: f.parent.name.split("+") for f in folders if f.parent.name.count("+") == dataset.count("+")}
+    in_order = [f for f, names in parts.items() if all(map(means, wanted, names))]
+    return in_order or [f for f, names in parts.items() if all(any(means(w, n) for w in wanted) for n in names)]

@@ -50,7 +50,7 @@ def _one(raw: Path, root: Path, args) -> None:
     done = preprocess(dataset, plan, target, args.workers)
     kept = len(dataset.cases) - done
     log.info("%d cases preprocessed, %d kept from before, in %s", done, kept, target)
-    log.info("next: dlsam_train %s 0\n", dataset.name)
+    log.info("next: dlsam_train %s 0\n", target if args.output else dataset.name)
 
 
 main = command(parser, _work)

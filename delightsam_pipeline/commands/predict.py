@@ -33,6 +33,8 @@ def parser() -> Parser:
 def _work(args) -> None:
     if not args.input.exists():
         raise UserError("does not exist", file=args.input, expected="an image or a folder of images")
+    if args.input.is_dir():
+        _check_output(args)
     model = find_model(args.model, args.dataset, args.fold)
 
     from delightsam_pipeline.inference.predictor import Predictor
@@ -49,6 +51,16 @@ def _work(args) -> None:
     if failures:
         kind = UserError if len(failures) == len(jobs) else SomeCasesFailed
         raise all_problems(failures, f"{args.input} ({len(jobs)} cases)", kind)
+
+
+def _check_output(args) -> None:
+    """Refuse an output that cannot hold the masks of a folder of images."""
+    from delightsam_pipeline.data.formats import known_ending
+
+    if args.output.resolve() == args.input.resolve():
+        raise UserError("is the folder of the images", file=args.output, fix="choose another -o")
+    if known_ending(args.output) is not None and not args.output.is_dir():
+        raise UserError("is a file's name, but the input is a folder", file=args.output, fix="give a folder with -o")
 
 
 def _jobs(args, plan) -> tuple[list[tuple], Path | None]:

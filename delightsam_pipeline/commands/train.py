@@ -46,6 +46,8 @@ def _work(args) -> int:
     if args.epochs is not None and args.time_budget is not None:
         raise UserError("--epochs and --time-budget exclude each other", fix="give one of them")
     folders = [_preprocessed(name) for name in split_datasets([args.dataset])]
+    if len({f.name for f in folders}) < len(folders):
+        raise UserError("two of the datasets have the same name", found=", ".join(map(str, folders)))
 
     from delightsam_pipeline.preprocessing.store import Store
 
@@ -74,7 +76,7 @@ def _work(args) -> int:
 
 def _preprocessed(name: str) -> Path:
     fix = f"preprocess it first: dlsam_plan_and_preprocess -d {name}"
-    return find_dataset(name, [preprocessed_root()], "preprocessed dataset", fix)
+    return find_dataset(name, [preprocessed_root()], "preprocessed dataset", fix, "plan.json")
 
 
 main = command(parser, _work)

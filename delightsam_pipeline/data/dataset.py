@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from delightsam_pipeline.files import read_json
 __all__ = ["Case", "Dataset", "Definitions", "check_case", "input_cases", "load_dataset", "load_definitions"]
 
 _log = logging.getLogger(__name__)
+_CASE_NAME = re.compile(r"[^./\\\0][^/\\\0]*")  # files are named after cases
 _REQUIRED = {
     "channel_names": '{"0": "CT"}',
     "labels": '{"background": 0, "tumour": 1}',
@@ -191,6 +193,10 @@ def _listed_cases(value: Any, folder: Path, channels: int, file: Path) -> tuple[
         raise UserError("'dataset' is not a map", file=file, expected=example, found=json.dumps(value)[:80])
     cases, problems = [], []
     for name, entry in sorted(value.items()):
+        if not _CASE_NAME.fullmatch(name):
+            problem = f"case '{name}' of 'dataset' has a name that no file can have"
+            problems.append(UserError(problem, file=file, expected="no dot at its beginning, and no / or \\"))
+            continue
         images = entry.get("images") if isinstance(entry, dict) else None
         label = entry.get("label") if isinstance(entry, dict) else None
         if not isinstance(images, list) or not all(isinstance(p, str) for p in [*images, label]):

@@ -48,7 +48,10 @@ def head_spec(plan: Plan) -> HeadSpec:
 def save_weights(file: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write named tensors as safetensors, whole or not at all."""
     with writing(file) as temporary:
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary)
+        try:
+            save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary)
+        except SafetensorError as error:
+            raise OSError(str(error)) from None
 
 
 def describe_model(folder: Path, plans: Mapping[str, Plan], provenance: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from delightsam_pipeline.inference.model_folder import load_model
 from delightsam_pipeline.inference.segment import segment
 from delightsam_pipeline.model.delightsam import DeLightSAM
 from delightsam_pipeline.paths import means
+from delightsam_pipeline.plans.modalities import lookup
 from delightsam_pipeline.plans.plan import Plan
 from delightsam_pipeline.preprocessing.preparation import Preparation
 
@@ -38,10 +39,15 @@ class Predictor:
         return Predictor(model, plans, chosen, batch_size)
 
     def head(self, wanted: str | None = None) -> str:
-        """The head called `wanted` (its name or its modality), or the only one. Raises UserError listing them."""
+        """The head called `wanted` (its name, or its modality by any name), or the only one.
+
+        Raises UserError listing them.
+        """
         if wanted is None and len(self.plans) == 1:
             return next(iter(self.plans))
-        names = [name for name, plan in self.plans.items() if wanted in (name, plan.modality)]
+        known = lookup(wanted) if wanted else None
+        modality = known.name if known else wanted
+        names = [name for name, plan in self.plans.items() if wanted == name or modality == plan.modality]
         names = names or [name for name in self.plans if wanted is not None and means(wanted, name)]
         if len(names) == 1:
             return names[0]

@@ -125,21 +125,23 @@ def fingerprint(dataset: Dataset, modality: str | None = None, workers: int | No
 def _look(case: Case, dataset: Dataset) -> _Look:
     image, label = check_case(case, dataset)
     array, labels = image.array, label.array[0]
-    masks = {name: np.isin(labels, ids) for name, ids in zip(dataset.labels.classes, dataset.labels.ids, strict=True)}
     axis = slicing_axis(image.grid.spacing, image.grid.shape)
-    counts, sizes, curves = {}, {}, {}
-    for name, mask in masks.items():
+    voxels, counts, sizes, curves = {}, {}, {}, {}
+    any_class = np.zeros(labels.shape, bool)
+    for name, ids in zip(dataset.labels.classes, dataset.labels.ids, strict=True):
+        mask = np.isin(labels, ids)  # of one class at a time: a large volume may have a hundred
+        any_class |= mask
+        voxels[name] = int(mask.sum())
         counts[name], sizes[name] = _components(mask)
         curve = survival(np.moveaxis(mask, axis, 0))
         if curve is not None:
             curves[name] = curve
-    any_class = np.logical_or.reduce(list(masks.values()))
     facts = CaseFacts(
         name=case.name,
         shape=image.grid.shape,
         spacing=image.grid.spacing,
         nonzero_share=_nonzero_share(array),
-        voxels={name: int(mask.sum()) for name, mask in masks.items()},
+        voxels=voxels,
         components=counts,
         component_size=sizes,
         survival=curves,

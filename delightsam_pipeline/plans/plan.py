@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,10 +14,25 @@ from delightsam_pipeline.files import digest, read_json
 
 Size = tuple[Annotated[int, Field(gt=0, le=8192, multiple_of=32)], Annotated[int, Field(gt=0, le=8192, multiple_of=32)]]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+LabelValue = Annotated[int, Field(strict=True, ge=0, le=65535)]
+CHANNELS = {"rgb": 3, "repeat": 1, "neighbours": 1}  # how many an input takes; a projection takes any number
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class LabelEntries(_Strict):
+    """The targets as JSON holds them (see data.labels.Labels)."""
+
+    classes: list[str] = Field(min_length=1)
+    ids: list[Annotated[list[LabelValue], Field(min_length=1)]]
+    class_values: list[LabelValue]
+    declared: list[LabelValue]
+    ignore: LabelValue | None
 
 
 class Normalisation(_Strict):
@@ -29,18 +45,18 @@ class Normalisation(_Strict):
 
     scheme: Literal["ct", "z-score", "percentile", "photograph"]
     inside_nonzero: bool = False
-    full_scale: float = 255
+    full_scale: Positive = 255
     lower: list[float] = []
     upper: list[float] = []
     mean: list[float] = []
-    std: list[float] = []
+    std: list[Positive] = []
 
 
 class Augmentation(_Strict):
-    """What may be done to a training slice. flips : per in-plane axis (rows, columns)."""
+    """What may be done to a training slice. scale : from, to. flips : per in-plane axis (rows, columns)."""
 
-    rotation_degrees: float
-    scale: tuple[float, float]
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)]
+    scale: tuple[Positive, Positive]
     flips: tuple[bool, bool]
     colour: bool
 
@@ -48,14 +64,14 @@ class Augmentation(_Strict):
 class Training(_Strict):
     """Length and step size of training; warm-up is a share of all steps."""
 
-    epochs: int
-    steps_per_epoch: int
-    batch_size: int
+    epochs: Count
+    steps_per_epoch: Count
+    batch_size: Count
     learning_rate: Positive
-    weight_decay: float
-    warmup: float
-    foreground_share: float
-    patch_loss_weight: float
+    weight_decay: NotNegative
+    warmup: Share
+    foreground_share: Share
+    patch_loss_weight: NotNegative
 
 
 DECISIONS = (
@@ -90,9 +106,9 @@ class Plan(_Strict):
     version: Literal[1] = 1
     dataset: str
     modality: str
-    modality_id: int | None
-    channel_names: list[str]
-    labels: dict[str, Any]
+    modality_id: Annotated[int, Field(ge=0, le=9)] | None
+    channel_names: list[str] = Field(min_length=1)
+    labels: LabelEntries
     file_ending: str
     physical: bool
     slicing_axis: Literal[0, 1, 2]
@@ -108,10 +124,10 @@ class Plan(_Strict):
     reasons: dict[str, str]
 
     @model_validator(mode="after")
-    def _every_decision_has_a_reason(self) -> Plan:
-        missing = [name for name in DECISIONS if not self.reasons.get(name)]
-        if missing:
-            raise ValueError(f"no reason given for {', '.join(missing)}")
+    def _entries_fit_together(self) -> Plan:
+        problem = next(_contradictions(self), None)
+        if problem is not None:
+            raise ValueError(problem)
         return self
 
     @property
@@ -122,7 +138,7 @@ class Plan(_Strict):
     @property
     def targets(self) -> Labels:
         """The label definitions."""
-        return Labels.from_dict(self.labels)
+        return Labels.from_dict(self.labels.model_dump())
 
     @property
     def in_channels(self) -> int:
@@ -134,6 +150,38 @@ class Plan(_Strict):
         return digest(self.model_dump(mode="json", exclude={"reasons", "training", "augmentation", "tile_overlap"}))
 
 
+def _contradictions(plan: Plan) -> Iterator[str]:
+    """What is wrong between entries that are each in range, beginning with the entry's name."""
+    missing = [name for name in DECISIONS if not plan.reasons.get(name)]
+    if missing:
+        yield f"reasons: no reason given for {', '.join(missing)}"
+    channels = len(plan.channel_names)
+    if CHANNELS.get(plan.input, channels) != channels:
+        yield f"input: '{plan.input}' needs {CHANNELS[plan.input]} channel_names, there are {channels}"
+    if plan.normalisation.scheme == "ct":
+        for name in ("lower", "upper", "mean", "std"):
+            count = len(getattr(plan.normalisation, name))
+            if count != channels:
+                yield f"normalisation.{name}: needs a number for each of {channels} channel_names, there are {count}"
+    if plan.augmentation.scale[0] > plan.augmentation.scale[1]:
+        yield "augmentation.scale: the first number is above the second"
+    yield from _label_contradictions(plan.targets)
+
+
+def _label_contradictions(labels: Labels) -> Iterator[str]:
+    classes = len(labels.classes)
+    if len(set(labels.classes)) != classes:
+        yield "labels.classes: a name occurs twice"
+    for name, values in (("ids", labels.ids), ("class_values", labels.class_values)):
+        if len(values) != classes:
+            yield f"labels.{name}: needs one entry for each of {classes} classes, there are {len(values)}"
+    ignore = () if labels.ignore is None else (labels.ignore,)
+    used = {"ids": {v for values in labels.ids for v in values}, "class_values": labels.class_values, "ignore": ignore}
+    for name, values in used.items():
+        if not labels.declared.issuperset(values):
+            yield f"labels.{name}: {min(set(values) - labels.declared)} is not among labels.declared"
+
+
 def load_plan(path: Path) -> Plan:
     """Read and validate a plan. Raises UserError naming the first wrong or unknown entry."""
     value = read_json(path)
@@ -141,9 +189,10 @@ def load_plan(path: Path) -> Plan:
         return Plan.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        place = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"is not a valid plan: {place}: {message}", file=path, fix="plan the dataset again") from None
+        message = f"{place}: {message}" if place else message
+        raise UserError(f"is not a valid plan: {message}", file=path, fix="plan the dataset again") from None
 
 
 def table(plan: Plan) -> str:

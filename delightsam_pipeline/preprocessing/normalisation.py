@@ -13,6 +13,8 @@ _MEAN, _STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.3
 
 def normalise(array: np.ndarray, scheme: Normalisation) -> np.ndarray:
     """Channels [C, Z, H, W] of one case -> float32, same shape. Raises UserError for another number of channels."""
+    # a file's own depth says what is white, also where a dataset mixes 8 and 16 bit
+    full_scale = {"uint8": 255, "uint16": 65535}.get(array.dtype.name, scheme.full_scale)
     array = array.astype(np.float32)
     channels = len(array)
     if scheme.scheme == "ct":
@@ -26,7 +28,7 @@ def normalise(array: np.ndarray, scheme: Normalisation) -> np.ndarray:
         low, high = np.percentile(array, (0.5, 99.5), axis=(1, 2, 3), keepdims=True)
         array = ((array - low) / np.maximum(high - low, 1e-8)).clip(0, 1) * 255
     else:
-        array = array * (255 / scheme.full_scale)
+        array = array * (255 / full_scale)
     if channels == 3:
         return ((array - _column(_MEAN)) / _column(_STD)).astype(np.float32)
     return ((array - _MEAN.mean()) / _STD.mean()).astype(np.float32)

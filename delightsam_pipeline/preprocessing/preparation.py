@@ -93,10 +93,10 @@ class Preparation:
         return WayBack(grid, axis, *(tuple(int(v) for v in pair) for pair in (scaled, offset, canvas)))
 
     def _axis(self, grid: Grid) -> int:
-        """The plan's slicing axis; a picture is always one slice."""
-        if not grid.physical:
-            return 0
-        return self.plan.slicing_axis
+        """The plan's slicing axis; a picture, or a volume of one slice, is that slice whatever its plane."""
+        if grid.physical and (1 not in grid.shape or grid.shape[self.plan.slicing_axis] == 1):
+            return self.plan.slicing_axis
+        return grid.shape.index(1)
 
     def image(self, image: Image) -> tuple[np.ndarray, WayBack]:
         """A case -> scaled slices, float32 [Z, C, h, w] without padding, and the way back.

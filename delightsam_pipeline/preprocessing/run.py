@@ -9,7 +9,7 @@ from typing import Any
 
 from delightsam_pipeline.data.dataset import Case, Dataset, check_case
 from delightsam_pipeline.data.parallel import each_case
-from delightsam_pipeline.data.splits import load_splits, make_splits
+from delightsam_pipeline.data.splits import Split, load_splits, make_splits
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.files import digest, identity, make_folder, read_json, write_json
 from delightsam_pipeline.plans.fingerprint import Fingerprint, fingerprint, inputs_digest
@@ -26,16 +26,17 @@ def plan_dataset(
 ) -> Plan:
     """Fingerprint and plan a dataset into `folder`; the fingerprint is kept when the files have not changed.
 
-    Raises UserError for bad cases or when the modality is not clear; then nothing is written.
+    Raises UserError for bad cases, bad splits beside them, or when the modality is not clear; then nothing is written.
     """
     make_folder(folder.parent)
+    splits = _splits(dataset)
     print_ = _kept_fingerprint(dataset, folder / "fingerprint.json", modality)
     if print_ is None:
         print_ = fingerprint(dataset, modality, workers)
     plan = make_plan(print_, dataset.labels, dataset.file_ending, memory_bytes)
     _write(folder / "fingerprint.json", print_.model_dump(mode="json"))
     _write(folder / "plan.json", plan.model_dump(mode="json"))
-    _write_splits(dataset, folder / "splits_final.json")
+    _write(folder / "splits_final.json", splits)
     return plan
 
 
@@ -55,25 +56,25 @@ def _kept_fingerprint(dataset: Dataset, file: Path, modality: str | None) -> Fin
     except (UserError, ValueError):
         return None
     wanted = modality or dataset.modality
-    given = not wanted or kept.modality_evidence.startswith(f"given as '{wanted}'")
-    if kept.inputs != inputs_digest(dataset) or not given:
+    evidence = kept.modality_evidence
+    # a modality that was given once holds no longer when none, or another one, is given now
+    same = evidence.startswith(f"given as '{wanted}'") if wanted else not evidence.startswith("given as ")
+    if kept.inputs != inputs_digest(dataset) or not same:
         return None
     log.info("%s: the files have not changed, the fingerprint is kept", dataset.name)
     return kept
 
 
-def _write_splits(dataset: Dataset, file: Path) -> None:
+def _splits(dataset: Dataset) -> list[Split]:
     """Splits beside the raw data are honoured, when they fit the cases; else they are made from names and groups."""
     names = [case.name for case in dataset.cases]
     raw = dataset.folder / "splits_final.json"
     if raw.is_file():
-        splits = load_splits(raw, names)
-    elif len({case.group for case in dataset.cases}) < 2:
+        return load_splits(raw, names)
+    if len({case.group for case in dataset.cases}) < 2:
         log.warning("%s: all cases are one group, so there is one fold, validated on what it trains on", dataset.name)
-        splits = [{"train": names, "val": names}]
-    else:
-        splits = make_splits(names, {case.name: case.group for case in dataset.cases})
-    _write(file, splits)
+        return [{"train": names, "val": names}]
+    return make_splits(names, {case.name: case.group for case in dataset.cases})
 
 
 def preprocess(dataset: Dataset, plan: Plan, folder: Path, workers: int | None = None) -> int:

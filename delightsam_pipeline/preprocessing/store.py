@@ -26,6 +26,7 @@ from delightsam_pipeline.files import read_json, write_json, writing
 from delightsam_pipeline.plans.plan import Plan, load_plan
 from delightsam_pipeline.preprocessing.preparation import WayBack
 
+_AGAIN = "run dlsam_plan_and_preprocess again"
 _ENDINGS = (".json", ".slices.npy", ".mask.npy", ".labels.npz")
 
 
@@ -92,26 +93,38 @@ class Store:
             fix = f"run dlsam_plan_and_preprocess -d {folder.name}"
             raise UserError("has not been preprocessed (no plan.json)", file=folder, fix=fix)
         plan = load_plan(plan_file)
-        files = sorted(f for f in (folder / "cases").glob("*.json") if not f.name.startswith("."))
-        splits_file = folder / "splits_final.json"
-        if not files or not splits_file.is_file():
-            raise UserError("is not completely preprocessed", file=folder, fix="run dlsam_plan_and_preprocess again")
-        cases = {}
-        for file in files:
-            value = read_json(file)
-            fix = "run dlsam_plan_and_preprocess again"
-            try:
-                made_with, case = value["plan"], _case(file.stem, folder / "cases", value)
-            except (KeyError, TypeError, ValueError):
-                raise UserError("does not describe a preprocessed case", file=file, fix=fix) from None
-            if made_with != plan.preprocessing_digest():
-                raise UserError("was made with another plan than plan.json", file=file, fix=fix)
-            cases[file.stem] = case
-        names = list(cases)
-        splits = [{"train": names, "val": names}]  # of a single case
-        if len(names) > 1 or read_json(splits_file) != splits:
-            splits = load_splits(splits_file, names)
-        return Store(folder, plan, splits, cases)
+        cases = _load_cases(folder, plan)
+        return Store(folder, plan, _load_splits(folder, list(cases)), cases)
+
+
+def _load_cases(folder: Path, plan: Plan) -> dict[str, StoredCase]:
+    cases = {}
+    for file in sorted(f for f in (folder / "cases").glob("*.json") if not f.name.startswith(".")):
+        value = read_json(file)
+        try:
+            made_with, case = value["plan"], _case(file.stem, folder / "cases", value)
+        except (KeyError, TypeError, ValueError):
+            raise UserError("does not describe a preprocessed case", file=file, fix=_AGAIN) from None
+        if made_with != plan.preprocessing_digest():
+            raise UserError("was made with another plan than plan.json", file=file, fix=_AGAIN)
+        cases[file.stem] = case
+    return cases
+
+
+def _load_splits(folder: Path, names: list[str]) -> list[Split]:
+    """The store's splits; one fold that validates on what it trains on is what planning makes of a single group."""
+    file = folder / "splits_final.json"
+    value = read_json(file) if file.is_file() else []
+    try:
+        wanted = {name for split in value for part in split.values() for name in part}
+    except (AttributeError, TypeError):
+        wanted = set()
+    if not names or not file.is_file() or wanted - set(names):
+        found = f"{len(names)} of {max(len(wanted), len(names))} cases"
+        raise UserError("is not completely preprocessed", file=folder, found=found, fix=_AGAIN)
+    if value == [{"train": names, "val": names}]:
+        return value
+    return load_splits(file, names)
 
 
 def _case(name: str, folder: Path, value: dict[str, Any]) -> StoredCase:

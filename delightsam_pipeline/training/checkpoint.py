@@ -21,7 +21,8 @@ class Progress:
     """How far a run is.
 
     elapsed : seconds of all its sittings. validation_seconds : what the last validation took. validated_at : when it
-    ended, on the same clock. best : highest validation Dice so far. history : one row per epoch.
+    ended, on the same clock. best : highest validation Dice so far. pretrained : the
+    weights file it began with. history : one row per epoch.
     """
 
     step: int = 0
@@ -30,6 +31,7 @@ class Progress:
     validation_seconds: float = 0.0
     validated_at: float = 0.0
     best: float = -1.0
+    pretrained: str | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
 

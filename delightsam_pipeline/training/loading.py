@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
 import random
+import signal
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,15 +25,16 @@ from delightsam_pipeline.preprocessing.preparation import stack
 from delightsam_pipeline.preprocessing.store import Store, StoredCase
 from delightsam_pipeline.training.augmentation import UNKNOWN, transforms
 
-_CONTEXT = 1.5  # a cut reaches this far beyond the patch, so that rotation and scaling find pixels there
+_MARGIN = 0.25  # of a patch, on each side of a cut, so that rotation and scaling find pixels there
 
 
 @dataclass(frozen=True)
 class Source:
-    """The training cases of one head."""
+    """The training cases of one head, and those of them that hold any foreground."""
 
     plan: Plan
     cases: tuple[StoredCase, ...]
+    filled: tuple[StoredCase, ...]
 
     @staticmethod
     def of(store: Store, names: Sequence[str]) -> Source:
@@ -38,7 +43,8 @@ class Source:
         if missing:
             fix = "run dlsam_plan_and_preprocess again"
             raise UserError("cases are not preprocessed", file=store.folder, found=", ".join(missing[:5]), fix=fix)
-        return Source(store.plan, tuple(store.cases[name] for name in names))
+        cases = tuple(store.cases[name] for name in names)
+        return Source(store.plan, cases, tuple(case for case in cases if any(case.present)))
 
 
 def head_of_step(heads: Sequence[str], seed: int, step: int) -> str:
@@ -68,15 +74,15 @@ def make_batch(sources: Mapping[str, Source], pipelines: Mapping[str, Any], seed
 def draw(source: Source, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """One slice, cut to somewhat more than a patch: image [C_in, h, w] float32 and labels [h, w] int16.
 
-    A share of the slices, `foreground_share`, is drawn among those that hold a class drawn first, and is cut around
-    a pixel of it.
+    A share of the draws, `foreground_share`, takes a case with any foreground, a class in it, a slice that holds the
+    class, and cuts around a pixel of it. The others take any case and slice.
     """
-    case = source.cases[generator.integers(len(source.cases))]
-    classes = [k for k, slices in enumerate(case.present) if slices]
-    wants_foreground = bool(classes) and generator.random() < source.plan.training.foreground_share
-    mask = case.mask()
-    centre = None
+    wants_foreground = bool(source.filled) and generator.random() < source.plan.training.foreground_share
+    cases = source.filled if wants_foreground else source.cases
+    case = cases[generator.integers(len(cases))]
+    mask, centre = case.mask(), None
     if wants_foreground:
+        classes = [k for k, slices in enumerate(case.present) if slices]
         k = classes[generator.integers(len(classes))]
         z = case.present[k][generator.integers(len(case.present[k]))]
         pixels = np.flatnonzero(np.isin(mask[z], source.plan.targets.ids[k]))
@@ -93,18 +99,19 @@ def _stacked(slices: np.ndarray, z: int, input_: str, window: tuple[slice, slice
 
 
 def _boxes(plan: Plan, case: StoredCase, centre, generator: np.random.Generator) -> list[tuple[int, int]]:
-    """Begin and end of the cut along rows and columns, in pixels of the canvas."""
+    """Begin and end of the cut along rows and columns, in pixels of the canvas; it may reach beyond the canvas."""
     boxes = []
     for axis, patch in enumerate(plan.patch_size):
         side, offset = case.back.canvas[axis], case.back.offset[axis]
-        length = min(side, round(patch * _CONTEXT))
+        # the augmentation cuts a patch from the middle: margins are added to a patch that may lie anywhere
+        margin = round(patch * _MARGIN) if side > patch else 0
         if centre is None:
-            begin = int(generator.integers(side - length + 1))
+            begin = int(generator.integers(side - patch + 1))
         else:
             # anywhere that keeps the drawn pixel within the inner half of the patch
             wander = generator.integers(-patch // 4, patch // 4 + 1)
-            begin = int(np.clip(centre[axis] + offset + wander - length // 2, 0, side - length))
-        boxes.append((begin, begin + length))
+            begin = int(np.clip(centre[axis] + offset + wander - patch // 2, 0, side - patch))
+        boxes.append((begin - margin, begin + patch + margin))
     return boxes
 
 
@@ -135,6 +142,8 @@ class _Steps(SlimDataLoaderBase):
     def set_thread_id(self, thread_id: int) -> None:
         super().set_thread_id(thread_id)
         self.next_step += thread_id
+        if multiprocessing.parent_process() is not None:
+            _belong_to_parent()
 
     def generate_train_batch(self) -> dict[str, Any]:
         step = self.next_step
@@ -154,6 +163,15 @@ def batches(sources: Mapping[str, Source], seed: int, first: int, workers: int):
     loader._start()
     Thread(target=_watch, args=(loader.abort_event, loader._processes, loader._queues), daemon=True).start()
     return loader
+
+
+def _belong_to_parent() -> None:
+    """In a worker: leave Ctrl-C to the parent, let SIGTERM end it, and die when the parent was killed (Linux)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        set_death_signal = 1
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
 
 
 def _watch(abort, processes, queues) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from tqdm import tqdm
 from delightsam_pipeline import __version__
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.evaluation.summary import mean_dice, table
-from delightsam_pipeline.files import make_folder
+from delightsam_pipeline.files import make_folder, remove_leftovers
 from delightsam_pipeline.inference.model_folder import describe_model, save_weights
 from delightsam_pipeline.training.checkpoint import save_checkpoint
 from delightsam_pipeline.training.loading import batches
@@ -23,7 +22,7 @@ from delightsam_pipeline.training.report import write_history
 from delightsam_pipeline.training.schedule import learning_rate
 from delightsam_pipeline.training.setup import Run
 from delightsam_pipeline.training.step import Sums, train_step
-from delightsam_pipeline.training.validation import overall, validate, write_validation
+from delightsam_pipeline.training.validation import Stopped, overall, validate, write_validation
 
 log = logging.getLogger(__name__)
 SAVE_EVERY_S = 300.0
@@ -49,8 +48,9 @@ def train(run: Run, stop: Callable[[], bool] = lambda: False) -> bool:
     last.pt (to go on from), progress.csv and .png, validation/HEAD/. Raises UserError when the loss is not finite.
     """
     make_folder(run.folder)
+    remove_leftovers(run.folder)
     if run.progress.step == 0:
-        _remove_old(run.folder)
+        _remove_old(run.folder, run.options.restart)
     _describe(run)
     clock = Clock(run.progress.elapsed)
     if _done(run, clock) < 1:
@@ -63,18 +63,26 @@ def train(run: Run, stop: Callable[[], bool] = lambda: False) -> bool:
         _save(run, clock)
         if not finished:
             return False
-    _finish(run)
+    try:
+        _finish(run, stop)
+    except Stopped:
+        return False
     return True
 
 
 def _epochs(run: Run, clock: Clock, loader: Iterator, stop: Callable[[], bool]) -> bool:
     progress = run.progress
+    if run.length.seconds is not None and not progress.validation_seconds:
+        progress.validation_seconds = _expected_validation(run)
     while _done(run, clock) < 1:
         row = _epoch(run, clock, loader, stop)
         if row is None:
             return False
         if _done(run, clock) < 1 and _validation_is_due(run, clock):
-            row |= _validate(run, clock)
+            try:
+                row |= _validate(run, clock, stop)
+            except Stopped:
+                log.info("the validation after epoch %d is left out", progress.epoch)
         row["elapsed"] = clock.elapsed()
         progress.history.append(row)
         _log_epoch(row, _done(run, clock))
@@ -97,7 +105,7 @@ def _epoch(run: Run, clock: Clock, loader: Iterator, stop: Callable[[], bool]) -
         while not sums.steps or (progress.step % count and _done(run, clock) < 1):
             if stop():
                 return None
-            rate = _step(run, clock, _next(loader), sums)
+            rate = _step(run, clock, _next(loader, run.options.workers), sums)
             bar.update()
     progress.epoch += 1
     row = sums.row()
@@ -109,11 +117,13 @@ def _epoch(run: Run, clock: Clock, loader: Iterator, stop: Callable[[], bool]) -
     return {"epoch": progress.epoch, "step": progress.step, "learning_rate": rate, **row, "seconds_per_step": seconds}
 
 
-def _next(loader: Iterator) -> dict[str, Any]:
+def _next(loader: Iterator, workers: int) -> dict[str, Any]:
     """The next batch; a loader process that died is the user's to mend."""
     try:
         return next(loader)
     except RuntimeError as error:
+        if not workers:
+            raise
         fix = (
             "if nothing was said above, memory ran out: give fewer --workers, or 0; the run goes on from its checkpoint"
         )
@@ -138,11 +148,21 @@ def _validation_is_due(run: Run, clock: Clock) -> bool:
     return since >= progress.validation_seconds * (1 / VALIDATION_SHARE - 1)
 
 
-def _validate(run: Run, clock: Clock) -> dict[str, Any]:
+def _expected_validation(run: Run) -> float:
+    """Seconds that a validation will take, from one case of each head: a time budget keeps them for the end."""
+    seconds, model = 0.0, run.averaged_model()
+    for head, cases in run.held_out.items():
+        begin = time.monotonic()
+        validate(model, head, run.plans[head], cases[:1], run.device)
+        seconds += (time.monotonic() - begin) * len(cases)
+    return seconds
+
+
+def _validate(run: Run, clock: Clock, stop: Callable[[], bool]) -> dict[str, Any]:
     """Dice per head of the averaged weights on all held-out cases; keeps the best weights."""
     begin, progress = time.monotonic(), run.progress
     model = run.averaged_model()
-    summaries = {h: validate(model, h, run.plans[h], cases, run.device) for h, cases in run.held_out.items()}
+    summaries = {h: validate(model, h, run.plans[h], cases, run.device, stop)[0] for h, cases in run.held_out.items()}
     dice = overall(summaries)
     if dice is not None and dice > progress.best:
         progress.best = dice
@@ -168,12 +188,22 @@ def _log_epoch(row: dict[str, Any], done: float) -> None:
     )
 
 
-def _remove_old(folder: Path) -> None:
-    """Weights and scores of an earlier run must not be taken for those of the one that begins."""
-    for name in ("model.safetensors", "best.safetensors", "last.pt", "progress.csv", "progress.png"):
-        (folder / name).unlink(missing_ok=True)
-    for part in ("plans", "validation"):
-        shutil.rmtree(folder / part, ignore_errors=True)
+def _remove_old(folder: Path, restart: bool) -> None:
+    """Weights and scores of an earlier run must not be taken for those of the one that begins.
+
+    Raises UserError for a folder that holds other things, and for a finished model without `restart`.
+    """
+    if any(folder.iterdir()) and not (folder / "model.json").is_file():
+        raise UserError("holds other files and no model", file=folder, fix="choose a new folder with -o")
+    if (folder / "model.safetensors").is_file() and not (folder / "last.pt").is_file() and not restart:
+        fix = "use --restart to replace it, or choose another folder with -o"
+        raise UserError("holds a model whose training cannot go on (no last.pt)", file=folder, fix=fix)
+    old = [folder / name for name in ("model.safetensors", "best.safetensors", "last.pt", "progress.csv")]
+    old += [folder / "progress.png", *folder.glob("plans/*.json")]
+    for name in ("summary.json", "worst_cases.png"):
+        old += folder.glob(f"validation/*/{name}")
+    for file in old:
+        file.unlink(missing_ok=True)
 
 
 def _describe(run: Run) -> None:
@@ -183,7 +213,7 @@ def _describe(run: Run) -> None:
         "device": run.device.reason,
         "fold": run.options.fold,
         "seed": run.options.seed,
-        "pretrained": str(run.options.pretrained) if run.options.pretrained else None,
+        "pretrained": run.progress.pretrained,
         "training_cases": {head: [case.name for case in source.cases] for head, source in run.sources.items()},
         "intended_use": "research; not for clinical use",
     }
@@ -198,13 +228,14 @@ def _save(run: Run, clock: Clock) -> None:
     clock.saved = time.monotonic()
 
 
-def _finish(run: Run) -> None:
+def _finish(run: Run, stop: Callable[[], bool]) -> None:
     """The final validation, of the weights that will predict: per head a summary and pictures of the worst cases."""
     model = run.averaged_model()
     dice = {}
     for head, cases in run.held_out.items():
         folder = run.folder / "validation" / head
-        summary = write_validation(folder, model, head, run.plans[head], cases, run.device)
+        summary, views = validate(model, head, run.plans[head], cases, run.device, stop)
+        write_validation(folder, summary, views, run.plans[head], cases)
         dice[head] = mean_dice(summary)
         log.info("%s, validation on %d cases (pictures in %s)\n%s", head, len(cases), folder, table(summary))
     known = [value for value in dice.values() if value is not None]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from delightsam_pipeline.data.splits import fold_cases
+from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.files import digest
 from delightsam_pipeline.inference.device import Device
 from delightsam_pipeline.inference.model_folder import head_spec
@@ -82,7 +83,8 @@ def start(stores: Mapping[str, Store], folder: Path, options: Options, device: D
     epochs = training.epochs if options.epochs is None else options.epochs
     torch.manual_seed(options.seed)
     model = DeLightSAM({head: head_spec(plan) for head, plan in plans.items()})
-    if options.pretrained is not None:
+    fresh = options.restart or not (folder / "last.pt").is_file()
+    if fresh and options.pretrained is not None:
         log.info("%s", load_pretrained(model, options.pretrained))
     model = model.to(device.torch, memory_format=torch.channels_last)
     run = Run(
@@ -98,8 +100,14 @@ def start(stores: Mapping[str, Store], folder: Path, options: Options, device: D
         torch.optim.AdamW(_parameter_groups(model, training.weight_decay), lr=training.learning_rate, fused=True),
         _setup_digest(sources, options.seed),
     )
-    if not options.restart:
-        load_checkpoint(folder / "last.pt", run.model, run.average, run.optimizer, run.progress, run.setup)
+    given = str(options.pretrained) if options.pretrained is not None else None
+    if fresh:
+        run.progress.pretrained = given
+        return run
+    load_checkpoint(folder / "last.pt", run.model, run.average, run.optimizer, run.progress, run.setup)
+    if given is not None and given != run.progress.pretrained:
+        fix = "use --restart to begin anew"
+        raise UserError(f"this run did not begin with {given}", file=folder, found=run.progress.pretrained, fix=fix)
     return run
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,50 @@ from delightsam_pipeline.plans.plan import Plan
 from delightsam_pipeline.preprocessing.resampling import resize
 from delightsam_pipeline.preprocessing.store import StoredCase
 
+_WORST = 8
 
-def validate(model: DeLightSAM, head: str, plan: Plan, cases: Sequence[StoredCase], device: Device) -> dict[str, Any]:
-    """The summary (see evaluation.summary) of a head over stored cases."""
+
+class Stopped(Exception):
+    """A validation was asked to stop."""
+
+
+@dataclass(frozen=True)
+class View:
+    """The slice of a validated case that is worth a picture: its number, prediction and reference [H, W]."""
+
+    z: int
+    prediction: np.ndarray
+    reference: np.ndarray
+
+
+def validate(
+    model: DeLightSAM,
+    head: str,
+    plan: Plan,
+    cases: Sequence[StoredCase],
+    device: Device,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[dict[str, Any], dict[str, View]]:
+    """The summary (see evaluation.summary) of a head over stored cases, and a view of each by name.
+
+    Raises Stopped when `stop`, asked between cases, says so.
+    """
     ids = dict(zip(plan.targets.classes, plan.targets.ids, strict=True))
-    results = []
+    results, views = [], {}
     for case in cases:
-        labels = segment(model, head, plan, case.slices(), case.back, device)
-        metrics = case_metrics(labels, case.labels(), ids, plan.targets.ignore)
+        if stop():
+            raise Stopped
+        labels, reference = segment(model, head, plan, case.slices(), case.back, device), case.labels()
+        metrics = case_metrics(labels, reference, ids, plan.targets.ignore)
         results.append(CaseResult(case.name, metrics, case.name, case.name))
-    return summarise(results, ids)
+        views[case.name] = _view(labels, reference, case.back.axis)
+    return summarise(results, ids), views
+
+
+def _view(prediction: np.ndarray, reference: np.ndarray, axis: int) -> View:
+    prediction, reference = (np.moveaxis(v, axis, 0) for v in (prediction, reference))
+    z = best_slice(reference if reference.any() else prediction)
+    return View(z, prediction[z].copy(), reference[z].copy())
 
 
 def overall(summaries: Mapping[str, dict[str, Any]]) -> float | None:
@@ -39,31 +74,23 @@ def overall(summaries: Mapping[str, dict[str, Any]]) -> float | None:
 
 
 def write_validation(
-    folder: Path, model: DeLightSAM, head: str, plan: Plan, cases: Sequence[StoredCase], device: Device, worst: int = 8
-) -> dict[str, Any]:
-    """Validate, write folder/summary.json and overlays of the worst cases, and return the summary."""
-    summary = validate(model, head, plan, cases, device)
+    folder: Path, summary: dict[str, Any], views: Mapping[str, View], plan: Plan, cases: Sequence[StoredCase]
+) -> None:
+    """Write folder/summary.json and folder/worst_cases.png, overlays of the worst cases."""
     write_json(folder / "summary.json", summary)
     by_name = {case.name: case for case in cases}
-    panels = [
-        (f"Dice {dice:.3f}", _panel(model, head, plan, by_name[name], device))
-        for name, dice, _ in worst_cases(summary, worst)
-    ]
+    worst = worst_cases(summary, _WORST)
+    panels = [(f"Dice {dice:.3f}", _panel(by_name[name], views[name], plan)) for name, dice, _ in worst]
     if panels:
         write_sheet(folder / "worst_cases.png", panels)
-    return summary
 
 
-def _panel(model: DeLightSAM, head: str, plan: Plan, case: StoredCase, device: Device) -> Picture.Image:
-    """The slice with most of the reference, shown on the image's own grid."""
-    prediction = segment(model, head, plan, case.slices(), case.back, device)
-    axis, grid = case.back.axis, case.back.grid
-    prediction, reference = (np.moveaxis(v, axis, 0) for v in (prediction, case.labels()))
-    z = best_slice(reference if reference.any() else prediction)
-    picture = resize(np.asarray(case.slices()[z], np.float32), case.back.slice_shape)
+def _panel(case: StoredCase, view: View, plan: Plan) -> Picture.Image:
+    """A view over its image, on the image's own grid."""
+    picture = resize(np.asarray(case.slices()[view.z], np.float32), case.back.slice_shape)
     if plan.input == "rgb":
         picture = (255 * (picture - picture.min()) / max(np.ptp(picture), 1e-6)).astype(np.uint8)
-    spacing = tuple(s for a, s in enumerate(grid.spacing) if a != axis)
-    title = f"{case.name}, slice {z + 1} of {case.count}" if case.count > 1 else case.name
-    one = slice(z, z + 1)
-    return case_panel(picture[:, None], prediction[one], reference[one], title, spacing, plan.targets.ignore)
+    spacing = tuple(s for axis, s in enumerate(case.back.grid.spacing) if axis != case.back.axis)
+    title = f"{case.name}, slice {view.z + 1} of {case.count}" if case.count > 1 else case.name
+    one = (view.prediction[None], view.reference[None])
+    return case_panel(picture[:, None], *one, title, spacing, plan.targets.ignore)

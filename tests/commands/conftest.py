@@ -130,3 +130,77 @@ def shorten():
         file.write_text(json.dumps(plan), encoding="utf-8")
 
     return _shorten
+
+
+@pytest.fixture
+def fails(call, empty):
+    """fails(command, arguments...) -> the one line of the error, after a look at everything a failure must leave."""
+
+    def _fails(command: str, *arguments) -> str:
+        answer = call(command, *arguments)
+        assert answer.code == 2, answer
+        assert "Traceback" not in answer.err
+        lines = answer.err.strip().splitlines()
+        assert len(lines) == 1, answer.err
+        assert lines[0].startswith("error: ")
+        left = [file for file in empty.rglob("*") if file.name.startswith(".writing")]
+        assert not left
+        return lines[0]
+
+    return _fails
+
+
+@pytest.fixture
+def refuses(call, empty):
+    """refuses(command, arguments...) -> the last line of what the argument parser says."""
+
+    def _refuses(command: str, *arguments) -> str:
+        before = sorted(empty.rglob("*"))
+        answer = call(command, *arguments)
+        assert answer.code == 2, answer
+        assert "Traceback" not in answer.err
+        assert sorted(empty.rglob("*")) == before
+        return answer.error
+
+    return _refuses
+
+
+@pytest.fixture
+def raw(empty, make_pictures):
+    """A good raw dataset, to be spoilt."""
+    return make_pictures(empty / "dlsam" / "raw" / "Dataset007_Squares")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, make_pictures):
+    """A home folder with a raw and preprocessed dataset and an untrained model that says it was trained on it."""
+    from delightsam_pipeline.commands.plan_and_preprocess import main
+    from delightsam_pipeline.inference.model_folder import describe_model, head_spec, save_weights
+    from delightsam_pipeline.model.delightsam import DeLightSAM
+    from delightsam_pipeline.plans.plan import load_plan
+
+    home = tmp_path_factory.mktemp("home")
+    raw = make_pictures(home / "raw" / "Dataset007_Squares")
+    with process_as_it_was():
+        assert main(["-d", str(raw), "-o", str(home / "preprocessed")]) == 0
+    plan = load_plan(home / "preprocessed" / raw.name / "plan.json")
+    folder = home / "results" / raw.name / "fold_0"
+    describe_model(folder, {raw.name: plan}, {"made by": "a test"})
+    save_weights(folder / "model.safetensors", DeLightSAM({raw.name: head_spec(plan)}).state_dict())
+    return home
+
+
+@pytest.fixture
+def home(trained, empty, monkeypatch):
+    """The home of `trained`, in force."""
+    monkeypatch.setenv("DLSAM_HOME", str(trained))
+    return trained
+
+
+@pytest.fixture
+def picture(empty):
+    """A picture that the model of `trained` could segment."""
+    file = empty / "new" / "a_0000.png"
+    file.parent.mkdir()
+    Image.fromarray(np.full((64, 64), 9, np.uint8)).save(file)
+    return file

@@ -20,79 +20,6 @@ sys.exit(99 if "torch" in sys.modules else code)
 """
 
 
-@pytest.fixture
-def fails(call, empty):
-    """fails(command, arguments...) -> the one line of the error, after a look at everything a failure must leave."""
-
-    def _fails(command: str, *arguments) -> str:
-        answer = call(command, *arguments)
-        assert answer.code == 2, answer
-        assert "Traceback" not in answer.err
-        lines = answer.err.strip().splitlines()
-        assert len(lines) == 1, answer.err
-        assert lines[0].startswith("error: ")
-        left = [file for file in empty.rglob("*") if file.name.startswith(".writing")]
-        assert not left
-        return lines[0]
-
-    return _fails
-
-
-@pytest.fixture
-def refuses(call, empty):
-    """refuses(command, arguments...) -> the last line of what the argument parser says."""
-
-    def _refuses(command: str, *arguments) -> str:
-        before = sorted(empty.rglob("*"))
-        answer = call(command, *arguments)
-        assert answer.code == 2, answer
-        assert "Traceback" not in answer.err
-        assert sorted(empty.rglob("*")) == before
-        return answer.error
-
-    return _refuses
-
-
-@pytest.fixture
-def raw(empty, make_pictures):
-    """A good raw dataset, to be spoilt."""
-    return make_pictures(empty / "dlsam" / "raw" / "Dataset007_Squares")
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, make_pictures):
-    """A home folder with a raw and preprocessed dataset and an untrained model that says it was trained on it."""
-    from delightsam_pipeline.commands.plan_and_preprocess import main
-    from delightsam_pipeline.inference.model_folder import describe_model, head_spec, save_weights
-    from delightsam_pipeline.model.delightsam import DeLightSAM
-    from delightsam_pipeline.plans.plan import load_plan
-
-    home = tmp_path_factory.mktemp("home")
-    raw = make_pictures(home / "raw" / "Dataset007_Squares")
-    assert main(["-d", str(raw), "-o", str(home / "preprocessed")]) == 0
-    plan = load_plan(home / "preprocessed" / raw.name / "plan.json")
-    folder = home / "results" / raw.name / "fold_0"
-    describe_model(folder, {raw.name: plan}, {"made by": "a test"})
-    save_weights(folder / "model.safetensors", DeLightSAM({raw.name: head_spec(plan)}).state_dict())
-    return home
-
-
-@pytest.fixture
-def home(trained, empty, monkeypatch):
-    """The home of `trained`, in force."""
-    monkeypatch.setenv("DLSAM_HOME", str(trained))
-    return trained
-
-
-@pytest.fixture
-def picture(empty):
-    """A picture that the model of `trained` could segment."""
-    file = empty / "new" / "a_0000.png"
-    file.parent.mkdir()
-    Image.fromarray(np.full((64, 64), 9, np.uint8)).save(file)
-    return file
-
-
 def not_preprocessed(home: Path = Path("dlsam")) -> bool:
     """Whether nothing but empty folders was made of the dataset."""
     return not [file for file in (home / "preprocessed").rglob("*") if file.is_file()]
@@ -285,7 +212,7 @@ def test_training_before_preprocessing(raw, fails):
 def test_training_after_planning_alone(raw, call, fails):
     assert call("plan_and_preprocess", "-d", "7", "--plan-only").code == 0
     line = fails("train", "7", "0")
-    assert "Dataset007_Squares: is not completely preprocessed; run dlsam_plan_and_preprocess again" in line
+    assert "Dataset007_Squares: is not completely preprocessed; found 0 of 3 cases; run dlsam_plan_and_preprocess again" in line
 
 
 @pytest.mark.parametrize("fold", ["3", "5", "first", "-1", "0.5", ""])
@@ -412,7 +339,7 @@ def test_masks_never_replace_their_images(home, picture, fails):
     plain = picture.rename(picture.with_name("a.png"))
     before = plain.read_bytes()
     assert "the mask would be written over its image; choose another -o" in fails("predict", "-i", plain, "-o", plain)
-    assert "a.png: the mask would be written over its image" in fails("predict", "-i", "new", "-o", "new")
+    assert "new: is the folder of the images; choose another -o" in fails("predict", "-i", "new", "-o", "new")
     assert "the mask would be written over its image" in fails("predict", "-i", plain, "-o", "new/../new")
     assert plain.read_bytes() == before
     assert [file.name for file in plain.parent.iterdir()] == ["a.png"]

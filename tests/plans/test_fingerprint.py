@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing.process
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -104,6 +105,22 @@ def test_no_foreground_anywhere(tmp_path, make_dataset):
     dataset = make_dataset(tmp_path / "Dataset005_Empty", cases)
     with pytest.raises(UserError, match=r"labelsTr: no case has any foreground"):
         fingerprint(dataset)
+
+
+def test_memory_does_not_grow_with_the_number_of_classes(tmp_path, make_dataset):
+    def peak(count: int) -> int:
+        label = np.zeros((512, 512), np.uint8)
+        label[0, : count + 1] = np.arange(count + 1)
+        folder, names = tmp_path / f"Dataset{count:03d}_Classes", [f"class {n}" for n in range(count)]
+        dataset = make_dataset(folder, {"a": (label, label)}, labels=names)
+        tracemalloc.start()
+        fingerprint(dataset, workers=1)
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return highest
+
+    peak(2)  # what is imported and cached on first use
+    assert peak(20) - peak(3) < 5 * 512 * 512  # a mask takes a byte for each pixel
 
 
 def test_an_unclear_modality(tmp_path, make_dataset):

@@ -53,6 +53,74 @@ def test_a_wrong_entry_is_named(refused):
     assert "training.batch_size" in refused(lambda value: value["training"].update(batch_size="many"))
 
 
+def put(place: str, new):
+    """A change: `new` at this place, such as "training.epochs"."""
+    *parents, last = place.split(".")
+
+    def change(value) -> None:
+        for name in parents:
+            value = value[name]
+        value[last] = new
+
+    return change
+
+
+OUT_OF_RANGE = [
+    *((f"training.{name}", 0) for name in ("epochs", "steps_per_epoch", "batch_size", "learning_rate")),
+    *((f"training.{name}", -0.1) for name in ("warmup", "foreground_share", "weight_decay", "patch_loss_weight")),
+    ("training.epochs", -1),
+    ("training.warmup", 1.1),
+    ("training.foreground_share", 1.1),
+    ("augmentation.rotation_degrees", -1),
+    ("augmentation.scale", [0, 1]),
+    ("augmentation.scale", [1.4, 0.7]),
+    ("augmentation.scale", [0.7]),
+    ("normalisation.full_scale", 0),
+    ("modality_id", 10),
+    ("channel_names", []),
+    ("labels.classes", []),
+    ("labels.ids", 5),
+    ("labels.ids", [[1]]),
+    ("labels.ids", [[1], []]),
+    ("labels.ids", [[1], [3]]),
+    ("labels.class_values", ["a", "b"]),
+    ("labels.class_values", [1, 1.5]),
+    ("labels.class_values", [1]),
+    ("labels.class_values", [1, 3]),
+    ("labels.class_values", [1, -2]),
+    ("labels.class_values", [1, 65536]),
+    ("labels.classes", ["a", "a"]),
+    ("labels.declared", "all"),
+    ("labels.ignore", 7),
+    ("labels", 5),
+]
+
+
+@pytest.mark.parametrize(("place", "new"), OUT_OF_RANGE)
+def test_an_entry_out_of_range_is_named(refused, place, new):
+    message = refused(put(place, new))
+    assert f"is not a valid plan: {place}" in message and "\n" not in message
+
+
+def test_labels_without_entries_are_named(refused):
+    assert "labels.classes: Field required" in refused(put("labels", {}))
+
+
+@pytest.mark.parametrize(("kind", "needed"), [("rgb", 3), ("repeat", 1), ("neighbours", 1)])
+def test_an_input_has_its_number_of_channels(refused, kind, needed):
+    names = [f"channel {number}" for number in range(4 - needed)]
+    message = refused(lambda value: value.update(input=kind, channel_names=names))
+    assert f"plan: input: '{kind}' needs {needed} channel_names, there are {4 - needed}" in message
+
+
+@pytest.mark.parametrize("name", ["lower", "upper", "mean", "std"])
+def test_ct_has_its_numbers_for_every_channel(refused, name):
+    numbers = {"scheme": "ct", "lower": [-100], "upper": [200], "mean": [40], "std": [10]}
+    message = refused(put("normalisation", numbers | {name: []}))
+    assert f"plan: normalisation.{name}: needs a number for each of 1 channel_names, there are 0" in message
+    assert "plan: normalisation.std" in refused(put("normalisation", numbers | {"std": [0]}))
+
+
 def test_an_unknown_entry_is_named(refused):
     assert "colour_of_the_cat" in refused(lambda value: value.update(colour_of_the_cat="grey"))
     assert "training.patience" in refused(lambda value: value["training"].update(patience=5))

@@ -88,3 +88,11 @@ def test_the_input_is_left_as_it_was(scheme):
     before = array.copy()
     assert normalise(array, Normalisation(scheme=scheme)).shape == array.shape
     assert np.array_equal(array, before)
+
+
+def test_depths_of_photographs_may_be_mixed():
+    """The same grey, stored in 8 and in 16 bit, becomes the same input whatever the plan's usual depth."""
+    scheme = Normalisation(scheme="photograph", full_scale=255)
+    eight = np.full((3, 1, 2, 2), 51, np.uint8)
+    sixteen = np.full((3, 1, 2, 2), 51 * 257, np.uint16)
+    assert np.allclose(normalise(eight, scheme), normalise(sixteen, scheme), atol=1e-4)

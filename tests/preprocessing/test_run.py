@@ -109,6 +109,15 @@ def test_the_fingerprint_is_kept_while_nothing_changes(raw, tmp_path, modality):
     assert read_json(file) != before
 
 
+def test_a_modality_holds_only_while_it_is_given(raw, tmp_path):
+    assert plan_dataset(raw, tmp_path / "out").modality == "ultrasound"
+    assert plan_dataset(raw, tmp_path / "out", "fundus").modality == "fundus"
+    plan = plan_dataset(raw, tmp_path / "out")
+    assert plan.modality == "ultrasound" and "channel names" in plan.reasons["modality"]
+    assert plan_dataset(raw, tmp_path / "out", "OCT").modality == "OCT"
+    assert plan_dataset(raw, tmp_path / "out", "fundus").modality == "fundus"
+
+
 def test_a_changed_label_redoes_exactly_its_case(raw, tmp_path):
     out = tmp_path / "out"
     plan = plan_dataset(raw, out)
@@ -162,6 +171,13 @@ def test_splits_beside_the_data_are_honoured(raw, tmp_path):
     write_json(raw.folder / "splits_final.json", [{"train": ["a", "x"], "val": list("bcdef")}])
     with pytest.raises(UserError, match=r"splits_final\.json.*not in the dataset; found x"):
         plan_dataset(raw, tmp_path / "out")
+
+
+def test_bad_splits_beside_the_data_leave_no_plan(raw, tmp_path):
+    write_json(raw.folder / "splits_final.json", [{"train": ["a"], "val": ["b"]}])
+    with pytest.raises(UserError, match=r"splits_final\.json.*in no fold"):
+        plan_dataset(raw, tmp_path / "out")
+    assert not stamps(tmp_path / "out")
 
 
 def test_splits_do_not_part_groups(tmp_path, make_dataset):

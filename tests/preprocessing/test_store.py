@@ -88,7 +88,7 @@ def test_a_case_that_lacks_a_file_is_not_whole(folder, plan, file):
 
 def test_a_case_that_was_being_written_is_not_taken(folder):
     (folder / "cases" / "a.json").unlink()  # written last
-    with pytest.raises(UserError, match=r"cases that are not in the dataset; found a"):
+    with pytest.raises(UserError, match="is not completely preprocessed; found 1 of 2 cases"):
         Store.load(folder)
 
 

@@ -93,10 +93,32 @@ def test_a_finished_run_only_validates_again(finished, stores, cpu):
     before = summary.read_text()
     summary.unlink()
     run = begin(stores, finished.folder, cpu)
-    assert train(run, stop=lambda: pytest.fail("no step is left to ask for"))
+    assert train(run)
     assert run.progress.step == finished.run.progress.step
     assert summary.read_text() == before
     assert kept == {name: (finished.folder / name).stat().st_mtime_ns for name in kept}
+
+
+def test_a_finished_run_can_be_stopped_in_its_validation(finished, stores, cpu):
+    summary = finished.folder / "validation" / "us" / "summary.json"
+    before = summary.read_text()
+    assert not train(begin(stores, finished.folder, cpu), stop=lambda: True)
+    assert summary.read_text() == before
+
+
+def test_what_is_not_a_run_is_not_removed(stores, cpu, tmp_path):
+    """Neither a folder of somebody's own nor a finished model whose last.pt was deleted."""
+    (tmp_path / "own" / "plans").mkdir(parents=True)
+    (tmp_path / "own" / "plans" / "precious.json").write_text("{}")
+    with pytest.raises(UserError, match="holds other files and no model; choose a new folder"):
+        train(begin(stores, tmp_path / "own", cpu))
+    assert (tmp_path / "own" / "plans" / "precious.json").exists()
+    (tmp_path / "model").mkdir()
+    for name in ("model.json", "model.safetensors"):
+        (tmp_path / "model" / name).write_text("{}")
+    with pytest.raises(UserError, match=r"cannot go on \(no last.pt\); use --restart"):
+        train(begin(stores, tmp_path / "model", cpu))
+    assert (tmp_path / "model" / "model.safetensors").exists()
 
 
 def test_restart_begins_anew(finished, stores, cpu):
