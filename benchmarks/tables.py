@@ -43,6 +43,12 @@ def short_table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def step_line(step: dict) -> str:
+    """A command with its figures; what was not taken is left empty."""
+    figures = ("" if step[key] is None else str(step[key]) for key in ("wall_s", "cpu_s", "peak_mb"))
+    return f"| `{step['command']}` | {' | '.join(figures)} |"
+
+
 def long_table(rows: list[dict]) -> str:
     """Every class and every command of each record, for the documentation."""
     parts = []
@@ -55,7 +61,8 @@ def long_table(rows: list[dict]) -> str:
             f"Mean Dice {row['foreground_mean']['Dice']:.3f}, IoU {row['foreground_mean']['IoU']:.3f} on "
             f"{row['validation_cases']} validation cases ({classes}) after {row['training_steps']} training steps.\n\n"
             "| command | wall s | CPU s | largest memory so far, MB |\n|---|---|---|---|\n"
-            + "\n".join(f"| `{s['command']}` | {s['wall_s']} | {s['cpu_s']} | {s['peak_mb']} |" for s in row["steps"])
+            + "\n".join(step_line(step) for step in row["steps"])
+            + (f"\n\nNote: {row['note']}." if "note" in row else "")
         )
     return "\n\n".join(parts)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +149,13 @@ def _validation_is_due(run: Run, clock: Clock) -> bool:
 
 
 def _expected_validation(run: Run) -> float:
-    """Seconds that a validation will take, from one case of each head: a time budget keeps them for the end."""
+    """Seconds that a validation will take, from one case of each head: a time budget keeps them for the end.
+
+    The first pass only warms up: it takes many times as long as the others.
+    """
     seconds, model = 0.0, run.averaged_model()
     for head, cases in run.held_out.items():
+        validate(model, head, run.plans[head], cases[:1], run.device)
         begin = time.monotonic()
         validate(model, head, run.plans[head], cases[:1], run.device)
         seconds += (time.monotonic() - begin) * len(cases)
@@ -163,14 +167,19 @@ def _validate(run: Run, clock: Clock, stop: Callable[[], bool]) -> dict[str, Any
     begin, progress = time.monotonic(), run.progress
     model = run.averaged_model()
     summaries = {h: validate(model, h, run.plans[h], cases, run.device, stop)[0] for h, cases in run.held_out.items()}
-    dice = overall(summaries)
-    if dice is not None and dice > progress.best:
-        progress.best = dice
+    row = _scores(summaries)
+    if row["dice"] is not None and row["dice"] > progress.best:
+        progress.best = row["dice"]
         save_weights(run.folder / "best.safetensors", run.average.tensors)
     progress.validation_seconds = time.monotonic() - begin
     progress.validated_at = clock.elapsed()
+    return row
+
+
+def _scores(summaries: Mapping[str, dict[str, Any]]) -> dict[str, float | None]:
+    """What a row of the history says of a validation: mean Dice, and that of each head when there are several."""
     per_head = {f"dice_{head}": mean_dice(summary) for head, summary in summaries.items()} if len(summaries) > 1 else {}
-    return {"dice": dice, **per_head}
+    return {"dice": overall(summaries), **per_head}
 
 
 def _log_epoch(row: dict[str, Any], done: float) -> None:
@@ -231,16 +240,13 @@ def _save(run: Run, clock: Clock) -> None:
 def _finish(run: Run, stop: Callable[[], bool]) -> None:
     """The final validation, of the weights that will predict: per head a summary and pictures of the worst cases."""
     model = run.averaged_model()
-    dice = {}
+    summaries = {}
     for head, cases in run.held_out.items():
         folder = run.folder / "validation" / head
         summary, views = validate(model, head, run.plans[head], cases, run.device, stop)
         write_validation(folder, summary, views, run.plans[head], cases)
-        dice[head] = mean_dice(summary)
+        summaries[head] = summary
         log.info("%s, validation on %d cases (pictures in %s)\n%s", head, len(cases), folder, table(summary))
-    known = [value for value in dice.values() if value is not None]
-    if run.progress.history and known:
-        run.progress.history[-1] |= {"dice": sum(known) / len(known)}
-        if len(dice) > 1:
-            run.progress.history[-1] |= {f"dice_{head}": value for head, value in dice.items()}
+    if run.progress.history:
+        run.progress.history[-1] |= _scores(summaries)
         write_history(run.folder, run.progress.history)
