@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import signal
+import sysconfig
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,10 @@ def call(capsys):
 def environment():
     """The environment for a command in a process of its own."""
     wanted = {k: v for k, v in os.environ.items() if k not in ("DLSAM_HOME", "nnUNet_raw")}
-    return wanted | {"PYTHONPATH": str(Path(delightsam_pipeline.__file__).parents[1])}
+    root = Path(delightsam_pipeline.__file__).parents[1].resolve()
+    if root == Path(sysconfig.get_path("purelib")).resolve():
+        return wanted  # installed: named first, that folder would hide modules of the standard library
+    return wanted | {"PYTHONPATH": str(root)}
 
 
 @pytest.fixture(scope="session")
