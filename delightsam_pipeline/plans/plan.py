@@ -94,7 +94,7 @@ class Plan(_Strict):
 
     slicing_axis : canonical axis (0 z, 1 y, 2 x) along which volumes are cut; the other two are rows and columns.
     input : "rgb" as it is; "repeat" one channel three times; "neighbours" a slice with the ones before and after it;
-        "projection" the centre slice of every channel through a learned 1x1 convolution.
+        "projection" the centre slice of every channel through a learned 1x1 convolution (three go in as they are).
     scaling : "spacing" brings every image to `spacing`, and tiles what is larger than `patch_size`; "fit" shrinks or
         enlarges every image, keeping its aspect, until it just fits into `patch_size`.
     spacing : rows and columns of the network's input in `unit`; with "fit", that of the median image.

@@ -90,7 +90,8 @@ def _input(print_: Fingerprint, volumes: bool, reasons: dict[str, str]) -> str:
     if channels == 3 and not volumes and not print_.physical:
         reasons["input"] = "three colour channels are the network's own input"
         return "rgb"
-    reasons["input"] = f"{channels} channels that are no colours: a learned 1x1 projection to three inputs"
+    how = "they fill the three inputs as they are" if channels == 3 else "a learned 1x1 projection to three inputs"
+    reasons["input"] = f"{channels} channels that are no colours: {how}"
     return "projection"
 
 
