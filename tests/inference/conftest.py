@@ -12,52 +12,22 @@ from torch import nn
 from delightsam_pipeline.data.labels import Labels
 from delightsam_pipeline.inference.model_folder import describe_model, head_spec, save_weights
 from delightsam_pipeline.model.delightsam import DeLightSAM
-from delightsam_pipeline.plans.plan import DECISIONS, Augmentation, Normalisation, Plan, Training
+from delightsam_pipeline.plans.plan import Normalisation
 
-_DEFAULTS = {
-    "dataset": "Dataset001_Test",
-    "modality": "MRI",
-    "modality_id": 7,
-    "channel_names": ["T1"],
-    "labels": Labels.parse({"background": 0, "lesion": 1}, Path("dataset.json")).to_dict(),
-    "file_ending": ".nii.gz",
-    "physical": True,
-    "slicing_axis": 0,
-    "input": "repeat",
-    "scaling": "spacing",
-    "spacing": (1.0, 1.0),
-    "patch_size": (64, 64),
-    "tile_overlap": 0.5,
-    "normalisation": Normalisation(scheme="z-score"),
-    "resampling": "linear",
-    "augmentation": Augmentation(rotation_degrees=0, scale=(1, 1), flips=(True, True), colour=False),
-    "training": Training(
-        epochs=1,
-        steps_per_epoch=1,
-        batch_size=1,
-        learning_rate=1e-3,
-        weight_decay=0,
-        warmup=0,
-        foreground_share=0.5,
-        patch_loss_weight=0.5,
-    ),
-    "reasons": dict.fromkeys(DECISIONS, "a test wants it"),
-}
+_ONE_CLASS = Labels.parse({"background": 0, "lesion": 1}, Path("dataset.json")).to_dict()
 
 
 @pytest.fixture(autouse=True)
-def same_numbers_on_one_core():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
+def one_core(same_numbers_on_one_core):
+    """For every test here."""
 
 
 @pytest.fixture(scope="session")
-def make_plan():
+def make_plan(make_plan_for_tests):
     """A function that makes a valid plan with these changes."""
-    return lambda **changes: Plan(**_DEFAULTS | changes)
+    return lambda **changes: make_plan_for_tests(
+        **{"labels": _ONE_CLASS, "input": "repeat", "tile_overlap": 0.5} | changes
+    )
 
 
 class Threshold(nn.Module):

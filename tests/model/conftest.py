@@ -19,12 +19,8 @@ REFERENCE = Path(__file__).parent / "reference"
 
 
 @pytest.fixture(autouse=True)
-def same_numbers_on_one_core():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
+def one_core(same_numbers_on_one_core):
+    """For every test here."""
 
 
 def make_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:

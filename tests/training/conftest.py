@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from delightsam_pipeline.data.dataset import load_dataset
@@ -16,12 +15,8 @@ from delightsam_pipeline.preprocessing.store import Store
 
 
 @pytest.fixture(autouse=True)
-def same_numbers_on_one_core():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
+def one_core(same_numbers_on_one_core):
+    """For every test here."""
 
 
 @pytest.fixture(scope="session")
