@@ -48,7 +48,9 @@ def test_a_bug_is_not_hidden_and_what_has_not_begun_is_dropped(tmp_path):
 
     def breaks(case: Case) -> None:
         tried.append(case.name)
-        raise ZeroDivisionError
+        if case.name == "0":
+            raise ZeroDivisionError
+        time.sleep(0.02)
 
     with pytest.raises(ZeroDivisionError):
         each_case(breaks, make_cases(tmp_path, 500, 1), "work", workers=1)
