@@ -64,7 +64,7 @@ def make_plan(print_: Fingerprint, labels: Labels, file_ending: str, memory_byte
         augmentation=_augmentation(modality, labels, axis, print_.physical, reasons),
         training=_training(layout.patch, memory_bytes, reasons),
         reasons=reasons
-        | {"resampling": "cubic costs about twenty times as much on large volumes and has not measured better"},
+        | {"resampling": "the mean of what a pixel covers when shrinking: quick, and edges do not ring"},
     )
 
 
@@ -139,7 +139,12 @@ def _augmentation(
             why += f"; {('rows', 'columns')[place]} are not flipped, since '{named[0]}' names a side"
     reasons["augmentation"] = why
     return Augmentation(
-        rotation_degrees=modality.rotation_degrees, scale=(0.7, 1.4), flips=(flips[0], flips[1]), colour=modality.colour
+        rotation_degrees=modality.rotation_degrees,
+        scale=(0.7, 1.4),
+        flips=(flips[0], flips[1]),
+        colour=modality.colour,
+        turned_share=0.7,  # nnU-Net has 0.2, for a thousand epochs; small datasets are learnt by heart long before
+        shift=0.125,
     )
 
 
