@@ -1,9 +1,10 @@
 """Plan, train and score real raw datasets with the package's own commands, and record what came of it.
 
-    python benchmarks/real_datasets.py --raw FOLDER --home WORK --time-budget 20m 101 103
+    python benchmarks/real_datasets.py --raw FOLDER --home WORK --time-budget 8m 101 103 101+103
 
-For each dataset: the three commands with no option beyond dataset, fold and time budget; a JSON in
-benchmarks/results/ with hardware, versions, commands, times, CPU seconds, peak memory and the validation scores.
+For each dataset, and for several joined with + as one model: the three commands with no option beyond dataset, fold
+and time budget; a JSON in benchmarks/results/ with hardware, versions, commands, times, CPU seconds, peak memory and
+the validation scores.
 """
 
 from __future__ import annotations
@@ -62,22 +63,23 @@ def commit() -> str:
     return head + ("+" if dirty else "")
 
 
-def one(dataset: str, fold: str, budget: str, home: Path) -> dict:
-    """Run the chain on one dataset; returns the record."""
-    steps = [measured("dlsam_plan_and_preprocess", "-d", dataset)]
-    steps.append(measured("dlsam_train", dataset, fold, "--time-budget", budget))
+def one(datasets: str, fold: str, budget: str, home: Path) -> dict:
+    """Run the chain on one dataset, or on several joined with + as one model; returns the record."""
+    names = datasets.split("+")
+    steps = [measured("dlsam_plan_and_preprocess", "-d", *names)]
+    steps.append(measured("dlsam_train", datasets, fold, "--time-budget", budget))
     model = max((home / "results").glob(f"*/fold_{fold}/model.json"), key=lambda f: f.stat().st_mtime).parent
-    head = model.parent.name
-    summary = json.loads((model / "validation" / head / "summary.json").read_text(encoding="utf-8"))
-    raw = next(Path(os.environ["nnUNet_raw"]).glob(head))  # noqa: SIM112  nnU-Net's own spelling
-    if any((raw / "imagesTs").glob("*")):
-        images = ("-i", str(raw / "imagesTs"), "-o", str(home / "predictions" / head), "-m", str(model))
-        steps.append(measured("dlsam_predict", *images))
-        steps[-1]["command"] = f"dlsam_predict -i imagesTs -o OUTPUT -d {dataset}"
-        steps[-1]["cases"] = len(json.loads((home / "predictions" / head / "run.json").read_text("utf-8"))["cases"])
+    heads = {}
+    for name, head in zip(names, model.parent.name.split("+"), strict=True):
+        heads[head] = scores(json.loads((model / "validation" / head / "summary.json").read_text(encoding="utf-8")))
+        raw = Path(os.environ["nnUNet_raw"]) / head  # noqa: SIM112  nnU-Net's own spelling
+        if any((raw / "imagesTs").glob("*")):
+            steps.append(
+                predicted(raw / "imagesTs", home / "predictions" / model.parent.name / head, model, head, name)
+            )
     history = (model / "progress.csv").read_text(encoding="utf-8").splitlines()
     return {
-        "dataset": head,
+        "dataset": datasets if len(names) > 1 else head,
         "fold": fold,
         "time_budget": budget,
         "commit": commit(),
@@ -86,10 +88,26 @@ def one(dataset: str, fold: str, budget: str, home: Path) -> dict:
         "hardware": hardware(),
         "steps": steps,
         "training_steps": int(history[-1].split(",")[history[0].split(",").index("step")]),
+        "heads": heads,
+    }
+
+
+def scores(summary: dict) -> dict:
+    """What a record keeps of a head's validation."""
+    return {
         "validation_cases": len(summary["metric_per_case"]),
-        "foreground_mean": {k: summary["foreground_mean"][k] for k in ("Dice", "IoU")},
+        "foreground_mean": {k: summary["foreground_mean"].get(k) for k in ("Dice", "IoU", "HD95", "NSD")},
         "classes": {name: summary["mean"][key]["Dice"] for key, name in summary["classes"].items()},
     }
+
+
+def predicted(images: Path, output: Path, model: Path, head: str, dataset: str) -> dict:
+    """Predict a dataset's test images through its own head; the step's figures."""
+    options = ("-i", str(images), "-o", str(output), "-m", str(model), "--head", head)
+    step = measured("dlsam_predict", *options)
+    step["command"] = f"dlsam_predict -i {dataset}/imagesTs -o OUTPUT -m MODEL --head {head}"
+    step["cases"] = len(json.loads((output / "run.json").read_text("utf-8"))["cases"])
+    return step
 
 
 def main() -> None:
@@ -107,7 +125,8 @@ def main() -> None:
         RESULTS.mkdir(exist_ok=True)
         file = RESULTS / f"{record['dataset']}-fold{args.fold}-{args.time_budget}-{device}.json"
         file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        print(f"{record['dataset']}: validation Dice {record['foreground_mean']['Dice']:.3f}, written to {file}")
+        for head, found in record["heads"].items():
+            print(f"{head}: validation Dice {found['foreground_mean']['Dice']:.3f}, written to {file}")
 
 
 if __name__ == "__main__":

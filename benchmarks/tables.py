@@ -16,8 +16,8 @@ DEVICES = {"gpu": "{gpu}", "cpu": "{cores} cores of {cpu}"}
 
 
 def records() -> list[dict]:
-    """All records, by dataset."""
-    files = sorted((ROOT / "benchmarks" / "results").glob("Dataset*.json"))
+    """All records of trainings, by dataset."""
+    files = sorted((ROOT / "benchmarks" / "results").glob("*-fold*.json"))
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
@@ -27,20 +27,43 @@ def device(record: dict) -> str:
     return DEVICES["gpu" if hardware["gpu"] else "cpu"].format(**hardware)
 
 
-def training(record: dict) -> dict:
-    """The step that trained."""
-    return next(step for step in record["steps"] if step["command"].startswith("dlsam_train"))
+def baselines() -> dict[str, dict]:
+    """What needs no network, by dataset (see baselines.py)."""
+    return json.loads((ROOT / "benchmarks" / "results" / "baselines.json").read_text(encoding="utf-8"))
 
 
-def short_table(rows: list[dict]) -> str:
-    """One line a record, for the README."""
-    lines = ["| dataset | trained for | validation Dice | on | command |", "|---|---|---|---|---|"]
-    for row in rows:
-        dice, cases = row["foreground_mean"]["Dice"], row["validation_cases"]
-        command = f"`{training(row)['command']}`"
-        budget = row["time_budget"].replace("m", " minutes")
-        lines.append(f"| {row['dataset']} | {budget} | {dice:.3f} ({cases} cases) | {device(row)} | {command} |")
+def head_dice(rows: list[dict], dataset: str, together: bool) -> dict[str, float]:
+    """Time budget -> Dice of a dataset's models of their own, or of models trained on several datasets."""
+    rows = [row for row in rows if dataset in row["heads"] and (len(row["heads"]) > 1) == together]
+    return {row["time_budget"]: row["heads"][dataset]["foreground_mean"]["Dice"] for row in rows}
+
+
+def comparison(rows: list[dict]) -> str:
+    """One line a dataset: scores of models of its own, of the one for all, and of what needs no network."""
+    datasets = sorted({head for row in rows for head in row["heads"]})
+    alone, together = ({d: head_dice(rows, d, several) for d in datasets} for several in (False, True))
+    columns = [(alone, budget, "alone") for budget in budgets(alone)]
+    columns += [(together, budget, f"one model of {len(datasets)} heads") for budget in budgets(together)]
+    titles = [f"{kind}, {budget.replace('m', ' min')}" for _, budget, kind in columns]
+    header = ["dataset", "training / validation cases", *titles, "constant mask", "threshold"]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for dataset in datasets:
+        base = baselines()[dataset]
+        cells = [dataset, f"{base['training_cases']} / {base['validation_cases']}"]
+        cells += [number(found[dataset].get(budget)) for found, budget, _ in columns]
+        cells += [number(base[kind]["dice"]) for kind in ("constant_mask", "threshold")]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def budgets(found: dict[str, dict[str, float]]) -> list[str]:
+    """Every time budget that was measured, shortest first."""
+    return sorted({budget for scores in found.values() for budget in scores}, key=lambda b: float(b.rstrip("m")))
+
+
+def number(value: float | None) -> str:
+    """Three decimals, or nothing."""
+    return "" if value is None else f"{value:.3f}"
 
 
 def step_line(step: dict) -> str:
@@ -54,17 +77,25 @@ def long_table(rows: list[dict]) -> str:
     parts = []
     for row in rows:
         versions = ", ".join(f"{name} {number}" for name, number in row["versions"].items())
-        classes = "; ".join(f"{name} {dice:.3f}" for name, dice in row["classes"].items())
         parts.append(
             f"### {row['dataset']}, fold {row['fold']}, {row['time_budget']}\n\n"
-            f"{row['date']}, commit {row['commit']}, {device(row)}, {versions}.\n\n"
-            f"Mean Dice {row['foreground_mean']['Dice']:.3f}, IoU {row['foreground_mean']['IoU']:.3f} on "
-            f"{row['validation_cases']} validation cases ({classes}) after {row['training_steps']} training steps.\n\n"
-            "| command | wall s | CPU s | largest memory so far, MB |\n|---|---|---|---|\n"
+            f"{row['date']}, commit {row['commit']}, {device(row)}, {versions};"
+            f" {row['training_steps']} training steps.\n\n"
+            + "\n".join(head_line(head, found) for head, found in row["heads"].items())
+            + "\n\n| command | wall s | CPU s | largest memory so far, MB |\n|---|---|---|---|\n"
             + "\n".join(step_line(step) for step in row["steps"])
             + (f"\n\nNote: {row['note']}." if "note" in row else "")
         )
     return "\n\n".join(parts)
+
+
+def head_line(head: str, found: dict) -> str:
+    """A head's scores."""
+    means = ", ".join(
+        f"{metric} {value:.3f}" for metric, value in found["foreground_mean"].items() if value is not None
+    )
+    classes = "; ".join(f"{name} {dice:.3f}" for name, dice in found["classes"].items())
+    return f"- {head}: {means} on {found['validation_cases']} validation cases (Dice: {classes})"
 
 
 def filled(text: str, name: str, content: str) -> str:
@@ -80,7 +111,8 @@ def main() -> int:
     check = parser.parse_args().check
     rows, changed = records(), False
     for file, name, content in (
-        (ROOT / "README.md", "measured", short_table(rows)),
+        (ROOT / "README.md", "measured", comparison(rows)),
+        (ROOT / "docs" / "results" / "README.md", "comparison", comparison(rows)),
         (ROOT / "docs" / "results" / "README.md", "results", long_table(rows)),
     ):
         old = file.read_text(encoding="utf-8")
