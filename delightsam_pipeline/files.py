@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 from delightsam_pipeline.errors import UserError
@@ -126,10 +127,15 @@ def digest(*parts: Any) -> str:
 def identity(path: Path) -> list:
     """Name, size and time of change of a file: cheap to take, different when the file was rewritten.
 
-    The folder is left out, since one file can be given by several paths. Raises UserError when the file is not there.
+    Of a folder (a DICOM series): its name, the size of the files in it, and a digest of their identities.
+    The folder above is left out, since one file can be given by several paths. Raises UserError when it is not there.
     """
     try:
         stat = os.stat(path)
+        if S_ISDIR(stat.st_mode):
+            shown = [Path(entry.path) for entry in os.scandir(path) if entry.is_file() and entry.name[0] != "."]
+            files = sorted(identity(file) for file in shown)
+            return [Path(path).name, sum(size for _, size, _ in files), digest(files)]
     except OSError as error:
         raise UserError(f"cannot be looked at ({error.strerror})", file=path) from None
     return [Path(path).name, stat.st_size, stat.st_mtime_ns]

@@ -10,7 +10,8 @@ import pytest
 
 from delightsam_pipeline.commands import plan_and_preprocess, predict, train
 from delightsam_pipeline.data.examples import make_examples
-from delightsam_pipeline.data.formats import known_ending, read_labels
+from delightsam_pipeline.data.formats import known_ending
+from delightsam_pipeline.data.masks import read_labels
 
 torch = pytest.importorskip("torch")
 pytestmark = [

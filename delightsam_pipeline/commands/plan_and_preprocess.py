@@ -31,7 +31,16 @@ def parser() -> Parser:
 def _work(args) -> None:
     root: Path = args.output or preprocessed_root()
     for name in split_datasets(args.dataset):
-        _one(find_dataset(name, raw_roots()), root, args)
+        _one(_raw_folder(name), root, args)
+
+
+def _raw_folder(name: str) -> Path:
+    """The raw dataset's folder; folders of images and masks without a dataset.json get one."""
+    from delightsam_pipeline.data.proposal import pair_of_folders, propose
+
+    if pair_of_folders(Path(name)) is not None:
+        return propose(Path(name))
+    return find_dataset(name, raw_roots())
 
 
 def _one(raw: Path, root: Path, args) -> None:

@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from delightsam_pipeline.data.formats import ENDINGS, ending_of, known_ending
+from delightsam_pipeline.data.dicom_files import is_series, series_files
+from delightsam_pipeline.data.formats import ENDINGS, ending_of, known_ending, stem_of
 from delightsam_pipeline.errors import UserError, all_problems
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
+_MOST_LOOKS = 8  # at the series of files in a folder
 FileGroups = dict[str, dict[int | None, Path]]
 
 
@@ -19,7 +21,7 @@ FileGroups = dict[str, dict[int | None, Path]]
 class Case:
     """One thing to segment.
 
-    images : its files, one per channel, or a single one that holds all channels.
+    images : its files, one per channel, or a single one that holds all channels; a DICOM series is its folder.
     label : its label map, None when there is none.
     group : cases of one patient or video share it, so that splits never part them.
     """
@@ -33,13 +35,14 @@ class Case:
 def input_cases(path: Path, channels: int, ending: str | None = None) -> tuple[Case, ...]:
     """The cases in a file or a folder, sorted by name, without labels; an output is called case.name + ending.
 
-    path : an image, or a folder of images; of a first-channel file the other channels are found beside it.
+    path : an image, a folder of images, or the folder of one DICOM series; of a first channel the others are found
+        beside it.
     channels : number of image channels expected (see `group_cases`).
     ending : read only files with this ending; None for all formats.
     Raises UserError when nothing can be read there, and for missing or surplus channel files.
     """
     path = Path(path)
-    if path.is_file():
+    if path.is_file() or (is_series(path) and not _is_many_images(path)):
         return (_single_case(path, channels, ending),)
     if not path.is_dir():
         raise UserError("does not exist", file=path, expected="an image or a folder of images")
@@ -56,19 +59,38 @@ def _single_case(path: Path, channels: int, ending: str | None) -> Case:
     found = ending_of(path)
     if ending is not None and found != ending.lower():
         raise UserError("has another ending than the data the model was made for", file=path, expected=ending)
-    stem = path.name[: -len(found)]
+    stem = stem_of(path)
     match = _CHANNEL.fullmatch(stem)
     if match is None or int(match[2]) != 0:
         return Case(stem, (path,), None, stem)
     beside = [path.with_name(f"{match[1]}_{i:04d}{path.name[len(stem) :]}") for i in range(1, channels)]
-    missing = [other for other in beside if not other.is_file()]
+    missing = [other for other in beside if not other.exists()]
     if missing and len(missing) < len(beside):
         raise UserError("is missing", file=missing[0], fix=f"a case needs {channels} channel files, or one for all")
     return Case(match[1], (path,) if missing else (path, *beside), None, match[1])
 
 
+def _is_many_images(folder: Path) -> bool:
+    """Whether the DICOM files in a folder are images of their own, such as X-rays, and no slices of a series."""
+    from delightsam_pipeline.data.dicom_header import read_header
+
+    files = series_files(folder)
+    if len(files) < 2 or any(file.suffix.lower() != ".dcm" for file in files):
+        return False
+    series, placed = set(), False
+    for file in files[:_MOST_LOOKS]:
+        try:
+            header = read_header(file)
+        except UserError:  # told when the case is read
+            series.add(file.name)
+        else:
+            series.add(header.series)
+            placed |= header.positions is not None
+    return not placed or len(series) == min(len(files), _MOST_LOOKS)
+
+
 def list_files(folder: Path, ending: str | None = None) -> list[Path]:
-    """Image files in a folder (not in folders within), sorted; hidden files are left out."""
+    """Image files in a folder, and the folders in it that hold a DICOM series, sorted; hidden ones are left out."""
     wanted = (ending.lower(),) if ending is not None else ENDINGS
     return sorted(f for f in folder.iterdir() if not f.name.startswith(".") and known_ending(f) in wanted)
 
@@ -116,6 +138,6 @@ def group_cases(files: Iterable[Path], channels: int) -> tuple[dict[str, tuple[P
 
 def _split_name(path: Path) -> tuple[str, int | None]:
     """CASE_0002.ext -> (CASE, 2); a name without a channel number -> (CASE, None)."""
-    stem = path.name[: -len(ending_of(path))]
+    stem = stem_of(path)
     match = _CHANNEL.fullmatch(stem)
     return (match[1], int(match[2])) if match else (stem, None)

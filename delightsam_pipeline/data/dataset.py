@@ -6,16 +6,16 @@ import json
 import logging
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from delightsam_pipeline.data.cases import Case, group_cases, input_cases, list_files, no_images
-from delightsam_pipeline.data.formats import ENDINGS, read_case, read_labels, require_same_space
+from delightsam_pipeline.data.formats import ENDINGS, ending_of, read_case, stem_of
 from delightsam_pipeline.data.image import Image
 from delightsam_pipeline.data.labels import Labels
+from delightsam_pipeline.data.masks import read_labels
 from delightsam_pipeline.errors import UserError, all_problems
 from delightsam_pipeline.files import read_json
 
@@ -26,24 +26,23 @@ _CASE_NAME = re.compile(r"[^./\\\0][^/\\\0]*")  # files are named after cases
 _REQUIRED = {
     "channel_names": '{"0": "CT"}',
     "labels": '{"background": 0, "tumour": 1}',
-    "file_ending": '".nii.gz"',
 }
 
 
 @dataclass(frozen=True)
 class Definitions:
-    """What a dataset's images and labels mean: its labels, channels in order, and the files' ending in lower case."""
+    """What a dataset's images and labels mean: labels, channels in order, the images' ending (None: any format)."""
 
     labels: Labels
     channel_names: tuple[str, ...]
-    file_ending: str
+    file_ending: str | None
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A raw dataset in nnU-Net v2's format.
 
-    name : the folder's name. channel_names : in channel order. file_ending : in lower case, such as `.nii.gz`.
+    name : the folder's name. channel_names : in channel order. file_ending : the images', in lower case.
     modality : as given in dataset.json, or None. cases : the training cases, sorted by name.
     """
 
@@ -74,6 +73,7 @@ def load_dataset(folder: Path) -> Dataset:
     if value.get("numTraining", len(cases)) != len(cases):
         _log.warning("%s: numTraining is %s but there are %d training cases", file, value["numTraining"], len(cases))
     cases = _grouped(cases, value.get("group", {}), file)
+    ending = ending or ending_of(cases[0].images[0])
     name = folder.resolve().name
     return Dataset(folder, name, known.labels, channel_names, ending, value.get("modality"), cases)
 
@@ -89,15 +89,15 @@ def _read(file: Path) -> tuple[dict[str, Any], Definitions]:
         raise UserError("is not a JSON object", file=file, expected='{"channel_names": ..., "labels": ...}')
     _check_entries(value, file)
     channel_names = _channel_names(value["channel_names"], file)
-    labels = Labels.parse(value["labels"], file, value.get("regions_class_order"))
-    return value, Definitions(labels, channel_names, _file_ending(value["file_ending"], file))
+    labels = Labels.parse(value["labels"], file, value.get("regions_class_order"), value.get("mask_values"))
+    return value, Definitions(labels, channel_names, _file_ending(value.get("file_ending"), file))
 
 
 def check_case(case: Case, dataset: Dataset) -> tuple[Image, Image]:
     """Read a training case: its image [C, z, y, x] and its label map [1, z, y, x].
 
     Raises UserError when a file cannot be read, the number of channels is wrong, the grids differ, or the label map
-    holds a value that dataset.json does not declare.
+    holds what dataset.json does not declare (see `masks.read_labels` for how masks are read).
     """
     image = read_case(case.images)
     names = dataset.channel_names
@@ -111,24 +111,7 @@ def check_case(case: Case, dataset: Dataset) -> tuple[Image, Image]:
         )
     if case.label is None:
         raise UserError(f"case {case.name} has no label map", file=case.images[0])
-    label = read_labels(case.label)
-    require_same_space(label.grid, case.label, image.grid, case.images[0])
-    require_declared(label, case.label, dataset.labels.declared)
-    return image, label
-
-
-def require_declared(label: Image, path: Path, declared: frozenset[int]) -> None:
-    """Raise a UserError when a label map [1, z, y, x] holds a value that is not declared."""
-    # By slices: the whole volume would be sorted at once.
-    found = sorted({int(v) for plane in label.array[0] for v in np.unique(plane)})
-    if declared.issuperset(found):
-        return
-    fix = "declare them in dataset.json, or mend the label map"
-    if found == [0, 255] and 1 in declared:
-        fix = "255 should be 1"
-    expected = " ".join(map(str, sorted(declared)))
-    shown = " ".join(map(str, found[:20])) + (f" and {len(found) - 20} more" if len(found) > 20 else "")
-    raise UserError("has undeclared label values", file=path, expected=expected, found=shown, fix=fix)
+    return image, read_labels(case.label, dataset.labels, image)
 
 
 def _check_entries(value: dict[str, Any], file: Path) -> None:
@@ -158,15 +141,17 @@ def _channel_names(value: Any, file: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _file_ending(value: Any, file: Path) -> str:
+def _file_ending(value: Any, file: Path) -> str | None:
+    if value is None:
+        return None
     if not isinstance(value, str) or value.lower() not in ENDINGS:
         expected = " ".join(ENDINGS)
         raise UserError("'file_ending' is unknown", file=file, expected=expected, found=json.dumps(value))
     return value.lower()
 
 
-def _found_cases(folder: Path, channels: int, ending: str) -> tuple[Case, ...]:
-    """The cases in imagesTr and labelsTr."""
+def _found_cases(folder: Path, channels: int, ending: str | None) -> tuple[Case, ...]:
+    """The cases in imagesTr and labelsTr; a label map may have another format than its image."""
     for part in ("imagesTr", "labelsTr"):
         if not (folder / part).is_dir():
             raise UserError(f"has no folder {part}", file=folder)
@@ -174,16 +159,35 @@ def _found_cases(folder: Path, channels: int, ending: str) -> tuple[Case, ...]:
     if not files:
         raise no_images(folder / "imagesTr", ending)
     images, problems = group_cases(files, channels)
-    labels = {f.name[: -len(ending)]: f for f in list_files(folder / "labelsTr", ending)}
+    labels, doubled = files_by_case(folder / "labelsTr")
+    problems += doubled
     for name in sorted(images.keys() - labels.keys()):
-        expected = folder / "labelsTr" / (name + ending)
+        expected = folder / "labelsTr" / (name + (ending or ".png, or another format"))
         problems.append(UserError("has no label map", file=images[name][0], expected=expected))
     for name in sorted(labels.keys() - images.keys()):
-        expected = folder / "imagesTr" / f"{name}_0000{ending}"
+        expected = folder / "imagesTr" / f"{name}_0000{ending or ''}"
         problems.append(UserError("has no image", file=labels[name], expected=expected))
     if problems:
         raise all_problems(problems, str(folder))
     return tuple(Case(name, paths, labels[name], name) for name, paths in images.items())
+
+
+def files_by_case(folder: Path, name_of: Callable[[Path], str] = stem_of) -> tuple[dict[str, Path], list[UserError]]:
+    """Case name -> its only file, of any format, sorted; and cases that have two.
+
+    Raises UserError when the folder is not there.
+    """
+    if not folder.is_dir():
+        raise UserError("is not a folder" if folder.exists() else "does not exist", file=folder)
+    files: dict[str, Path] = {}
+    problems = []
+    for file in list_files(folder):
+        name = name_of(file)
+        if name in files:
+            problem = f"case {name} has two files"
+            problems.append(UserError(problem, file=file, found=files[name], fix="remove one of them"))
+        files[name] = file
+    return files, problems
 
 
 def _listed_cases(value: Any, folder: Path, channels: int, file: Path) -> tuple[Case, ...]:
@@ -207,7 +211,7 @@ def _listed_cases(value: Any, folder: Path, channels: int, file: Path) -> tuple[
             problem = f"case '{name}' of 'dataset' has the wrong number of images"
             problems.append(UserError(problem, file=file, expected=expected, found=len(images)))
         paths = [folder / os.path.expandvars(p) for p in [*images, label]]
-        problems += [_missing(p, name) for p in paths if not p.is_file()]
+        problems += [_missing(p, name) for p in paths if not p.exists()]
         cases.append(Case(name, tuple(paths[:-1]), paths[-1], name))
     if problems:
         raise all_problems(problems, str(file))

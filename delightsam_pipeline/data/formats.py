@@ -2,40 +2,64 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
+from delightsam_pipeline.data.dicom_files import is_series
 from delightsam_pipeline.data.image import Grid, Image
-from delightsam_pipeline.data.labels import storage_type
 from delightsam_pipeline.errors import UserError
 
 # Modules are named, not imported: where only the preprocessed store is read, their libraries need not be installed.
+_PACKAGE = "delightsam_pipeline.data"
 _MODULES = {
-    ".nii.gz": "delightsam_pipeline.data.nifti",
-    ".nii": "delightsam_pipeline.data.nifti",
-    ".png": "delightsam_pipeline.data.picture",
+    **dict.fromkeys((".nii.gz", ".nii"), "nifti"),
+    **dict.fromkeys((".nrrd", ".mha", ".mhd", ".gipl", ".gipl.gz"), "itk"),
+    **dict.fromkeys((".tif", ".tiff"), "tiff"),
+    **dict.fromkeys((".png", ".bmp", ".jpg", ".jpeg", ".gif"), "picture"),
+    ".dcm": "dicom",
 }
 ENDINGS: tuple[str, ...] = tuple(_MODULES)
-_WHOLE = 1e-3  # scaled integers come back as floats this near to whole numbers
+# JPEG would change the labels, and GIF and DICOM are no formats to work on masks in.
+_WRITTEN_AS = {**dict.fromkeys((".jpg", ".jpeg", ".gif"), ".png"), ".dcm": ".nii.gz"}
 
 
 def known_ending(path: Path) -> str | None:
-    """The ending in lower case when it is one of ENDINGS, else None."""
+    """The ending in lower case when it is one of ENDINGS, else None; a folder that holds DICOM images has .dcm."""
+    if is_series(path):
+        return ".dcm"
     name = Path(path).name.lower()
     return next((ending for ending in ENDINGS if name.endswith(ending) and name != ending), None)
 
 
 def ending_of(path: Path) -> str:
-    """The file's ending in lower case, one of ENDINGS (`.nii.gz` counts as one). Raises UserError for others."""
+    """The ending as `known_ending` gives it (`.nii.gz` counts as one). Raises UserError for others."""
     ending = known_ending(path)
     if ending is None:
         found = Path(path).suffix or "no ending"
         raise UserError("is not in a format that can be read", file=path, expected=" ".join(ENDINGS), found=found)
     return ending
+
+
+def stem_of(path: Path) -> str:
+    """What a case is called: the name without its known ending, a DICOM folder's whole name.
+
+    Raises UserError for unknown endings.
+    """
+    if is_series(path):
+        return os.path.basename(os.path.abspath(path))
+    return Path(path).name[: -len(ending_of(path))]
+
+
+def output_ending(path: Path) -> str:
+    """The ending of the file that a mask of this image is written to. Raises UserError for unknown endings."""
+    ending = ending_of(path)
+    return _WRITTEN_AS.get(ending, ending)
 
 
 def read_image(path: Path) -> Image:
@@ -52,42 +76,23 @@ def read_image(path: Path) -> Image:
     return image
 
 
-def read_labels(path: Path) -> Image:
-    """The label map [1, z, y, x] in `path`, on canonical axes, in the smallest unsigned type that holds it.
+def read_stored(path: Path) -> Image:
+    """The numbers or colours [C, z, y, x] of a mask file as they are stored, on canonical axes.
 
-    Floats that are whole numbers are accepted, and so are colour masks whose channels are equal.
-    Raises UserError as `read_image` does, and for fractions, negative values and channels that differ.
+    Raises UserError when the file is missing, of an unknown format or damaged.
     """
-    image = _module(path, must_exist=True).read(Path(path), as_label=True)
-    array = image.array
-    if len(array) > 1 and (array == array[:1]).all():
-        array = array[:1]
-    if len(array) != 1:
-        fix = "save the mask with one number per class instead of colours or several channels"
-        raise UserError(
-            "is not a label map: its channels differ", file=path, expected="1 channel", found=len(array), fix=fix
-        )
-    array = _whole_numbers(array, path)
-    return Image(array, image.grid, image.orientation, image.source, image.header)
-
-
-def _whole_numbers(array: np.ndarray, path: Path) -> np.ndarray:
-    if array.dtype.kind == "f":
-        rounded = np.rint(array)
-        with np.errstate(invalid="ignore"):
-            wrong = ~(np.abs(array - rounded) <= _WHOLE)
-        if wrong.any():
-            fix = "export the mask again, with nearest-neighbour interpolation if it was resampled"
-            problem = f"{int(wrong.sum())} values of the label map are not whole numbers"
-            raise UserError(problem, file=path, found=f"{array[wrong][0]:.6g}", fix=fix)
-        array = rounded
-    if array.min() < 0:
-        raise UserError("the label map has negative values", file=path, found=f"{array.min():g}", fix="make them 0")
-    return array.astype(storage_type(int(array.max())), copy=False)
+    return _module(path, must_exist=True).read(Path(path), as_label=True)
 
 
 def write_labels(path: Path, labels: np.ndarray, like: Image) -> None:
-    """Write labels [z, y, x], integers on `like`'s canonical axes, in the file axes and geometry that `like` had."""
+    """Write labels [z, y, x], integers on `like`'s canonical axes, in the file axes and geometry that `like` had.
+
+    The format is that of `path`'s ending, whatever `like` was. Raises UserError when it is none that masks are written
+    in, when it cannot say where `like` lies, and when the file cannot be written.
+    """
+    expected = _WRITTEN_AS.get(ending_of(path))
+    if expected is not None:
+        raise UserError("masks are not written in this format", file=path, expected=expected)
     _module(path).write_labels(Path(path), labels, like)
 
 
@@ -107,7 +112,7 @@ def read_case(paths: Sequence[Path]) -> Image:
     if common.kind == "f":
         common = np.dtype(np.float32)
     array = np.concatenate([image.array.astype(common, copy=False) for image in images])
-    return Image(array, first.grid, first.orientation, first.source, first.header)
+    return replace(first, array=array)
 
 
 def require_same_space(grid: Grid, path: Path, expected: Grid, expected_path: Path) -> None:
@@ -139,6 +144,6 @@ def describe(grid: Grid, position: bool = False) -> str:
 
 def _module(path: Path, must_exist: bool = False) -> ModuleType:
     ending = ending_of(path)
-    if must_exist and not Path(path).is_file():
+    if must_exist and not (Path(path).is_file() or is_series(path)):
         raise UserError("is not a file" if Path(path).exists() else "does not exist", file=path)
-    return import_module(_MODULES[ending])
+    return import_module(f"{_PACKAGE}.{_MODULES[ending]}")

@@ -130,6 +130,7 @@ class Image:
     orientation : how the file's axes became canonical, so that a writer can undo it.
     source : the file it came from.
     header : what the file's writer needs beside the grid, owned by the format's module.
+    notes : sentences on what was done to the file's content, so that a user can see it.
     """
 
     array: np.ndarray
@@ -137,3 +138,4 @@ class Image:
     orientation: Orientation = Orientation()
     source: Path | None = None
     header: Any = field(default=None, compare=False, repr=False)
+    notes: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 from delightsam_pipeline.errors import UserError
 
 Entries = dict[str, tuple[int, ...]]
+Code = tuple[int, ...]  # a number (n,) or a colour (r, g, b) that stands for a label value in mask files
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
 def storage_type(highest: int) -> type[np.integer]:
@@ -29,6 +32,7 @@ class Labels:
     class_values : the value written to the output for each target; later targets paint over earlier ones.
     declared : every value a label map may hold, background and ignore included.
     ignore : the value of voxels left out of training and metrics.
+    codes : (number or colour in mask files, label value) of the dataset's own, None where files hold label values.
     """
 
     classes: tuple[str, ...]
@@ -36,6 +40,7 @@ class Labels:
     class_values: tuple[int, ...]
     declared: frozenset[int]
     ignore: int | None = None
+    codes: tuple[tuple[Code, int], ...] | None = None
 
     @property
     def has_regions(self) -> bool:
@@ -43,8 +48,11 @@ class Labels:
         return any(len(values) > 1 for values in self.ids)
 
     @staticmethod
-    def parse(value: Any, file: Path, regions_class_order: Any = None) -> Labels:
-        """The entry `labels` of dataset.json. Raises UserError that names `file` and what is wrong with the entry."""
+    def parse(value: Any, file: Path, regions_class_order: Any = None, mask_values: Any = None) -> Labels:
+        """The entries `labels`, `regions_class_order` and `mask_values` of dataset.json.
+
+        Raises UserError that names `file` and what is wrong with the entry.
+        """
         entries = _entries(value, file)
         ignore = entries.pop("ignore", None)
         background = entries.pop("background", None)
@@ -57,10 +65,11 @@ class Labels:
             painted = tuple(values[0] for values in entries.values())
         else:
             painted = _class_order(regions_class_order, entries, declared - {0, *(ignore or ())}, file)
-        return Labels(tuple(entries), tuple(entries.values()), painted, declared, ignore[0] if ignore else None)
+        codes = None if mask_values is None else _codes(mask_values, declared, file)
+        return Labels(tuple(entries), tuple(entries.values()), painted, declared, ignore[0] if ignore else None, codes)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able form, undone by `from_dict`."""
+        """JSON-able form, undone by `from_dict`, but for the codes, which only the dataset's own files are read by."""
         return {
             "classes": list(self.classes),
             "ids": [list(values) for values in self.ids],
@@ -79,6 +88,32 @@ class Labels:
             frozenset(value["declared"]),
             value["ignore"],
         )
+
+
+def code_text(code: Code) -> str:
+    """A number (n,) or a colour (r, g, b) as dataset.json writes it: 128 or #ff0000."""
+    return str(code[0]) if len(code) == 1 else "#" + bytes(code).hex()
+
+
+def _codes(value: Any, declared: frozenset[int], file: Path) -> tuple[tuple[Code, int], ...]:
+    example = 'a map from number or colour to label value such as {"0": 0, "128": 1} or {"#000000": 0, "#ff0000": 1}'
+    if not isinstance(value, dict) or not value:
+        raise UserError("'mask_values' is not a map", file=file, expected=example, found=json.dumps(value))
+    codes: dict[Code, int] = {}
+    for key, number in value.items():
+        if not ((key.isascii() and key.isdecimal()) or _COLOUR.fullmatch(key)):
+            raise UserError("'mask_values' has a wrong key", file=file, expected=example, found=json.dumps(key))
+        if type(number) is not int or number not in declared:
+            expected = f"one of {' '.join(map(str, sorted(declared)))}"
+            raise UserError(f"'mask_values' maps {key} wrongly", file=file, expected=expected, found=json.dumps(number))
+        codes[tuple(bytes.fromhex(key[1:])) if key[0] == "#" else (int(key),)] = number
+    if len(codes) < len(value):
+        raise UserError("'mask_values' names a number or colour twice", file=file, found=", ".join(value))
+    if len({len(code) for code in codes}) > 1:
+        raise UserError(
+            "'mask_values' mixes numbers and colours", file=file, fix="write #000000 for a black background"
+        )
+    return tuple(sorted(codes.items()))
 
 
 def _entries(value: Any, file: Path) -> Entries:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,21 +13,17 @@ from nibabel.fileholders import FileHolder
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 from nibabel.wrapstruct import WrapStructError
 
-from delightsam_pipeline.data.image import Grid, Image, Orientation
+from delightsam_pipeline.data.damage import DEFLATE_RATIO, check_size, damage_reported
+from delightsam_pipeline.data.geometry import file_grid, grid_of
+from delightsam_pipeline.data.image import Image, Orientation
 from delightsam_pipeline.data.labels import storage_type
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.files import writing
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MM_PER_UNIT = {1: 1000.0, 3: 0.001}  # codes of metre and micrometre; all others mean mm
-_MOST_VOXELS = 2**33
-_SHEAR = 1e-3  # largest cosine between two axes that counts as a right angle
-_GZIP_RATIO = 1100  # deflate never packs tighter than about 1032 to 1
 _GZIP_LEVEL = 2
-_DAMAGED = (
-    *(OSError, EOFError, ValueError, OverflowError, zlib.error),
-    *(ImageFileError, HeaderDataError, HeaderTypeError, WrapStructError),
-)
+_DAMAGED = (ImageFileError, HeaderDataError, HeaderTypeError, WrapStructError)
 
 
 def read(path: Path, as_label: bool = False) -> Image:
@@ -40,7 +33,7 @@ def read(path: Path, as_label: bool = False) -> Image:
     The header of the result is the file's own.
     Raises UserError for damaged files, and for what a Grid cannot say: sheared, singular or NaN affines.
     """
-    with _damage_reported(path), _opened(path) as stream:
+    with damage_reported(path, "NIfTI", *_DAMAGED), _opened(path) as stream:
         stored = _image_class(stream).from_file_map({"image": FileHolder(fileobj=stream)}, mmap=False)
         _check_header(stored, path)
         data = _voxels(stored)
@@ -48,7 +41,8 @@ def read(path: Path, as_label: bool = False) -> Image:
         while stream.read(1 << 20):
             pass
     array = _channels_first(data, path)
-    grid = _grid(_lps_affine(stored), array.shape[1:], path)
+    fix = "mend the header (sform and qform) or export the file again"
+    grid = grid_of(_lps_affine(stored), array.shape[1:], path, fix=fix)
     orientation = Orientation.to_canonical(grid)
     array = np.ascontiguousarray(orientation.apply(array))
     return Image(array, orientation.apply_to_grid(grid), orientation, Path(path), stored.header.copy())
@@ -93,17 +87,6 @@ def _write(path: Path, data: np.ndarray, header: nibabel.Nifti1Header) -> None:
             content.to_file_map({"image": FileHolder(fileobj=file)})
 
 
-@contextmanager
-def _damage_reported(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except PermissionError as error:
-        raise UserError("cannot be read (no permission)", file=path) from error
-    except _DAMAGED as error:
-        fix = "the file may be incomplete; copy or export it again"
-        raise UserError(f"cannot be read as NIfTI ({error})", file=path, fix=fix) from error
-
-
 def _opened(path: Path) -> BinaryIO:
     return gzip.open(path) if Path(path).name.lower().endswith(".gz") else open(path, "rb")
 
@@ -118,18 +101,12 @@ def _image_class(stream: BinaryIO) -> type[nibabel.Nifti1Image]:
 
 def _check_header(stored: nibabel.Nifti1Image, path: Path) -> None:
     """Refuse what cannot be an image before any memory is taken for it."""
-    shape, dtype = stored.shape, stored.get_data_dtype()
-    if not shape or min(shape) <= 0:
-        raise UserError("the header has no valid shape", file=path, found=shape, fix="export the file again")
-    voxels = int(np.prod([int(n) for n in shape], dtype=object))
-    if voxels > _MOST_VOXELS:
-        raise UserError("is too large, or its header is damaged", file=path, found=f"shape {shape}")
+    dtype = stored.get_data_dtype()
     if dtype.kind not in "iuf":
         fix = "export it with real numbers, one per voxel and channel"
         raise UserError("has complex or colour voxels", file=path, expected="real numbers", found=dtype, fix=fix)
-    room = path.stat().st_size * (_GZIP_RATIO if path.name.lower().endswith(".gz") else 1)
-    if voxels * dtype.itemsize > room:
-        raise ValueError(f"shape {shape} needs {voxels * dtype.itemsize} bytes, more than the file can hold")
+    room = path.stat().st_size * (DEFLATE_RATIO if path.name.lower().endswith(".gz") else 1)
+    check_size(stored.shape, dtype.itemsize, room, path)
 
 
 def _voxels(stored: nibabel.Nifti1Image) -> np.ndarray:
@@ -161,32 +138,6 @@ def _lps_affine(stored: nibabel.Nifti1Image) -> np.ndarray:
     return affine
 
 
-def _grid(affine: np.ndarray, shape: tuple[int, ...], path: Path) -> Grid:
-    """The grid of the array z y x, from the affine of x y z."""
-    fix = "mend the header (sform and qform) or export the file again"
-    if not np.isfinite(affine).all():
-        raise UserError("the affine has NaN or infinite values", file=path, fix=fix)
-    columns = affine[:3, 2::-1].copy()
-    if shape[0] == 1 and not columns[:, 0].any():
-        # A flat picture need not say how thick it is.
-        normal = np.cross(columns[:, 2], columns[:, 1])
-        columns[:, 0] = normal / (np.linalg.norm(normal) or 1)
-    spacing = np.linalg.norm(columns, axis=0)
-    if spacing.min() <= 1e-6:
-        raise UserError("the affine is singular: an axis has spacing 0", file=path, fix=fix)
-    direction = columns / spacing
-    cosines = np.abs(direction.T @ direction - np.eye(3)).max()
-    if np.abs(np.linalg.det(direction)) < 1e-3:
-        raise UserError("the affine is singular: two axes run along the same line", file=path, fix=fix)
-    if cosines > _SHEAR:
-        fix = "resample it onto a grid with right angles"
-        angle = f"an angle {np.degrees(np.arcsin(min(cosines, 1))):.2f} degrees off"
-        raise UserError("the affine is sheared", file=path, expected="axes at right angles", found=angle, fix=fix)
-    rows = tuple(tuple(float(v) for v in row) for row in direction)
-    origin = tuple(float(v) for v in affine[:3, 3])
-    return Grid(tuple(int(n) for n in shape), tuple(float(s) for s in spacing), origin, rows)
-
-
 def _label_shape(header: nibabel.Nifti1Header, spatial: tuple[int, ...]) -> tuple[int, ...]:
     """The file's own shape when it holds one number per voxel, else its spatial axes."""
     shape = tuple(int(n) for n in header.get_data_shape())
@@ -195,12 +146,11 @@ def _label_shape(header: nibabel.Nifti1Header, spatial: tuple[int, ...]) -> tupl
 
 def _new_header(like: Image) -> nibabel.Nifti1Header:
     """A header for the file axes of an image that did not come from a NIfTI file."""
-    order = tuple(int(axis) for axis in np.argsort(like.orientation.order))
-    inverse = Orientation(order, tuple(like.orientation.flips[axis] for axis in order))
-    affine = _RAS_TO_LPS @ inverse.apply_to_grid(like.grid).affine()[:, [2, 1, 0, 3]]
+    grid = file_grid(like)
+    affine = _RAS_TO_LPS @ grid.affine()[:, [2, 1, 0, 3]]
     header = nibabel.Nifti1Header()
     header.set_xyzt_units("mm")
-    header.set_data_shape(tuple(inverse.apply_to_grid(like.grid).shape)[::-1])
+    header.set_data_shape(grid.shape[::-1])
     header.set_qform(affine, code="scanner")
     header.set_sform(affine, code="scanner")
     return header

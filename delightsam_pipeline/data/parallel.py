@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from delightsam_pipeline.data.cases import Case
 from delightsam_pipeline.errors import UserError, all_problems
+from delightsam_pipeline.files import identity
 
 Result = TypeVar("Result")
 _SMALL_MB = 8
@@ -21,7 +22,7 @@ def workers_for(cases: Sequence[Case], asked: int | None = None) -> int:
     """Threads for reading cases: as many as asked, else one for small work and at most one per core for the rest."""
     if asked is not None:
         return max(1, asked)
-    megabytes = sum(path.stat().st_size for case in cases for path in case.images if path.exists()) / 2**20
+    megabytes = sum(identity(path)[1] for case in cases for path in case.images if path.exists()) / 2**20
     return 1 if megabytes < _SMALL_MB else max(1, min(os.cpu_count() or 1, len(cases), _MOST))
 
 

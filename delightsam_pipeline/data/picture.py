@@ -1,122 +1,132 @@
-"""PNG pictures as images of one slice, and label maps as indexed PNG."""
+"""Pictures (PNG, BMP, JPEG, GIF) as images of one slice, and label maps as indexed PNG or BMP."""
 
 from __future__ import annotations
 
-import io
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 
+from delightsam_pipeline.data import bmp, pixels, png
+from delightsam_pipeline.data.damage import damage_reported
 from delightsam_pipeline.data.image import Grid, Image
 from delightsam_pipeline.data.labels import storage_type
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.files import writing
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PALETTE_TYPE, _GREY_ALPHA_TYPE, _RGBA_TYPE = 3, 4, 6
-_COLOUR_CHANNELS = {0: 1, 2: 3, 4: 1, 6: 3}  # without alpha, by PNG colour type
-# Trubetskoy's distinct colours in an order in which neighbours differ most; index 0, background, is black.
-_COLOURS = (
-    "e6194b 3cb44b ffe119 4363d8 f58231 911eb4 42d4f4 f032e6 bfef45 fabed4 "
-    "469990 dcbeff 9a6324 fffac8 800000 aaffc3 808000 ffd8b1 000075 a9a9a9"
-)
+_SIGNATURES = {b"\x89PNG": "PNG", b"BM": "BMP", b"\xff\xd8": "JPEG", b"GIF8": "GIF"}
+_WRITTEN = {".png": "PNG", ".bmp": "BMP"}
+_MOVING = ("GIF", "PNG")  # what else Pillow calls frames is a JPEG's preview or gain map
+_TURNED = ("JPEG", "MPO", "PNG")  # formats whose viewers heed EXIF's orientation
+_ORIENTATION = 0x0112
+_DAMAGED = (SyntaxError, RuntimeError, IndexError, struct.error)
 
 
 def read(path: Path, as_label: bool = False) -> Image:
     """The picture [C, 1, H, W]: 1 channel for grey, 3 for colour, without alpha; 8 or 16 bits as stored.
 
-    As an image, a palette gives its colours and grey of 1, 2 or 4 bits is spread over 0 to 255;
-    as a label map, both give the numbers as they are stored.
-    Raises UserError when the file is no PNG, damaged, or too large to be opened safely.
+    The content tells the format, whatever the ending. EXIF's orientation is applied, as every viewer does.
+    As an image, a palette gives its colours and grey of 1, 2 or 4 bits is spread over 0 to 255.
+    As a label map, both give numbers: the stored ones, or a palette's greys where those are meant (see
+    `pixels.numbers`); 1-bit BMP has 1 where it is brighter.
+    Raises UserError when the file is no picture, damaged, moving, or too large to be opened safely.
     """
-    fix = "the file may be incomplete; copy or export it again"
+    path = Path(path)
+    with damage_reported(path, "a picture"):
+        kind = _format(path)
     try:
-        depth, colour_type = _header(path)
-        with PIL.Image.open(path, formats=["PNG"]) as picture:
-            picture.load()
-            array = _pixels(picture, depth, colour_type, as_label)
-        if depth == 16 and colour_type != 0:
-            array = _deep_pixels(path, colour_type)
+        with damage_reported(path, kind, *_DAMAGED), PIL.Image.open(path, formats=[kind]) as picture:
+            _require_one_frame(picture, path)
+            array = pixels.upright(_pixels(picture, path, as_label), _orientation(picture))
     except PIL.Image.DecompressionBombError as error:
         limit = f"at most {2 * (PIL.Image.MAX_IMAGE_PIXELS or 0)} pixels"
         raise UserError("is too large to be opened safely", file=path, expected=limit, fix="cut it up") from error
-    except PermissionError as error:
-        raise UserError("cannot be read (no permission)", file=path) from error
-    except (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error) as error:
-        raise UserError(f"cannot be read as PNG ({error})", file=path, fix=fix) from error
     array = array.reshape(*array.shape[:2], -1).transpose(2, 0, 1)[:, None]
-    return Image(np.ascontiguousarray(array), Grid.picture(*array.shape[2:]), source=Path(path))
+    return Image(np.ascontiguousarray(array), Grid.picture(*array.shape[2:]), source=path)
 
 
 def write_labels(path: Path, labels: np.ndarray, like: Image) -> None:
-    """Write labels [1, H, W]: indexed PNG with distinct colours up to 255, above that 16-bit grey.
+    """Write labels [1, H, W] as indexed PNG or BMP with distinct colours up to 255, above that as 16-bit grey PNG.
 
-    Raises UserError when the file cannot be written.
+    Raises UserError when the file cannot be written, and when a label does not fit into a BMP.
     """
     if labels.shape != like.grid.shape or labels.shape[0] != 1:
         raise ValueError(f"labels {labels.shape} are not on the picture's grid {like.grid.shape}")
+    written = _WRITTEN[Path(path).suffix.lower()]
     highest = int(labels.max(initial=0))
+    if highest > 255 and written == "BMP":
+        fix = "use PNG or TIFF images"
+        raise UserError("label does not fit into a BMP", file=path, expected="at most 255", found=highest, fix=fix)
     if highest > 65535:
         raise ValueError(f"label {highest} does not fit into a PNG")
     picture = PIL.Image.fromarray(np.ascontiguousarray(labels[0].astype(storage_type(highest))))
     if highest <= 255:
-        picture.putpalette(_palette())
+        picture.putpalette(pixels.label_palette())
     with writing(path) as temporary:
-        picture.save(temporary, format="PNG")
+        picture.save(temporary, format=written)
 
 
-def _palette() -> bytes:
-    colours = bytes.fromhex(_COLOURS)
-    return b"\0\0\0" + (colours * 13)[: 255 * 3]
-
-
-def _header(path: Path) -> tuple[int, int]:
-    """Bits per sample and colour type; Pillow hides both."""
+def _format(path: Path) -> str:
+    """Pillow's name of the format that the file begins as."""
     with open(path, "rb") as file:
-        start = file.read(26)
-    if start[:8] != _SIGNATURE[: len(start)] or not start:
-        raise ValueError("it does not begin as a PNG file does")
-    depth, colour_type = struct.unpack(">8x4x4x8xBB", start)
-    return depth, colour_type
+        start = file.read(4)
+    for signature, kind in _SIGNATURES.items():
+        if start.startswith(signature):
+            return kind
+    raise ValueError(f"it begins as none of {', '.join(_SIGNATURES.values())} does")
 
 
-def _pixels(picture: PIL.Image.Image, depth: int, colour_type: int, as_label: bool) -> np.ndarray:
-    """[H, W] or [H, W, 3] of what Pillow reads without loss."""
-    if colour_type == _PALETTE_TYPE:
-        return np.asarray(picture if as_label else picture.convert("RGB"))
-    if depth == 1:
-        return np.asarray(picture).astype(np.uint8) * np.uint8(1 if as_label else 255)
+def _require_one_frame(picture: PIL.Image.Image, path: Path) -> None:
+    frames = getattr(picture, "n_frames", 1) if picture.format in _MOVING else 1
+    if frames > 1:
+        fix = "save every frame that is wanted as a picture of its own"
+        raise UserError("is a moving picture", file=path, expected="1 frame", found=f"{frames} frames", fix=fix)
+
+
+def _orientation(picture: PIL.Image.Image) -> int:
+    """EXIF's orientation, 1 where there is none that can be read."""
+    if picture.format not in _TURNED:
+        return 1
+    try:
+        return picture.getexif().get(_ORIENTATION, 1)
+    except (SyntaxError, ValueError, IndexError, struct.error):
+        return 1
+
+
+def _pixels(picture: PIL.Image.Image, path: Path, as_label: bool) -> np.ndarray:
+    """[H, W] or [H, W, 3], as stored, without alpha."""
+    if picture.format == "PNG":
+        return _png_pixels(picture, path, as_label)
+    indexed = bmp.read_indexed(path) if picture.format == "BMP" else None
+    if indexed is not None:
+        indices, palette = indexed
+        if as_label and len(palette) == 2 and indices.max() < 2:
+            first, second = palette.sum(axis=1, dtype=int)
+            return indices if first <= second else 1 - indices
+        return pixels.numbers(indices, palette) if as_label else pixels.colours(indices, palette)
+    return _common_pixels(picture, as_label)
+
+
+def _common_pixels(picture: PIL.Image.Image, as_label: bool) -> np.ndarray:
+    if picture.mode == "P":
+        indices = np.asarray(picture)
+        palette = np.array(picture.getpalette(), np.uint8).reshape(-1, 3)
+        return pixels.numbers(indices, palette) if as_label else pixels.colours(indices, palette)
+    if picture.mode == "CMYK":
+        picture = picture.convert("RGB")
     array = np.asarray(picture)
-    if array.ndim == 3:
-        array = array[..., : _COLOUR_CHANNELS[colour_type]]
-    if depth < 8 and as_label:
+    return array[..., :-1] if picture.mode.endswith("A") else array
+
+
+def _png_pixels(picture: PIL.Image.Image, path: Path, as_label: bool) -> np.ndarray:
+    picture.load()  # finds damage even where other code reads the pixels
+    depth, colour_type = png.header(path)
+    if depth == 16:
+        return np.asarray(picture).astype(np.uint16) if colour_type == png.GREY else png.deep_pixels(path, colour_type)
+    if depth == 1 and colour_type == png.GREY:
+        return np.asarray(picture).astype(np.uint8) * np.uint8(1 if as_label else 255)
+    array = _common_pixels(picture, as_label)
+    if depth < 8 and colour_type == png.GREY and as_label:
         array = array // (255 // (2**depth - 1))  # Pillow has spread the values over 0 to 255
     return array
-
-
-def _deep_pixels(path: Path, colour_type: int) -> np.ndarray:
-    """[H, W, channels] uint16 of 16-bit colour or grey with alpha, which Pillow would cut down to 8 bits."""
-    if colour_type == _GREY_ALPHA_TYPE:
-        return _deep_grey(path)
-    import SimpleITK
-
-    reader = SimpleITK.ImageFileReader()
-    reader.SetImageIO("PNGImageIO")
-    reader.SetFileName(str(path))
-    return SimpleITK.GetArrayFromImage(reader.Execute())[..., :3]
-
-
-def _deep_grey(path: Path) -> np.ndarray:
-    """[H, W] uint16 of 16-bit grey with alpha, which SimpleITK refuses.
-
-    Byte by byte such a file is one of 8-bit RGBA: red and green are the high and low byte of grey.
-    """
-    content = bytearray(path.read_bytes())
-    content[24:26] = 8, _RGBA_TYPE
-    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
-    with PIL.Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
-        array = np.asarray(picture).astype(np.uint16)
-    return array[..., 0] << 8 | array[..., 1]

@@ -42,7 +42,8 @@ class CaseFacts(_Strict):
 
 
 class Fingerprint(_Strict):
-    """The dataset in numbers; `intensities` per channel over the foreground of all cases."""
+    """The dataset in numbers; `intensities` per channel over the foreground of all cases; `notes` say in how many
+    cases something was done to the masks on reading."""
 
     version: Literal[1] = 1
     dataset: str
@@ -54,6 +55,7 @@ class Fingerprint(_Strict):
     modality_confidence: float
     modality_evidence: str
     intensities: list[dict[str, float]]
+    notes: dict[str, int] = {}
     cases: list[CaseFacts]
 
 
@@ -68,6 +70,7 @@ class _Look:
     lowest: float
     highest: float
     air_share: float
+    notes: tuple[str, ...]
 
 
 def slicing_axis(spacing: Sequence[float], shape: Sequence[int]) -> int:
@@ -118,6 +121,7 @@ def fingerprint(dataset: Dataset, modality: str | None = None, workers: int | No
         modality_confidence=evidence.confidence,
         modality_evidence=evidence.reason,
         intensities=[Values.merged([look.foreground[c] for look in looks]).summary() for c in channels],
+        notes=dict(Counter(note for look in looks for note in look.notes)),
         cases=[look.facts for look in looks],
     )
 
@@ -154,6 +158,7 @@ def _look(case: Case, dataset: Dataset) -> _Look:
         float(array.min()),
         float(array.max()),
         float((array < -900).mean()) if array.dtype.kind != "u" else 0.0,
+        label.notes,
     )
 
 

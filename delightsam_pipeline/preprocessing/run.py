@@ -33,10 +33,13 @@ def plan_dataset(
     print_ = _kept_fingerprint(dataset, folder / "fingerprint.json", modality)
     if print_ is None:
         print_ = fingerprint(dataset, modality, workers)
+    for note, count in print_.notes.items():
+        log.info("%s: %d of %d masks: %s", dataset.name, count, len(dataset.cases), note)
     plan = make_plan(print_, dataset.labels, dataset.file_ending, memory_bytes)
     _write(folder / "fingerprint.json", print_.model_dump(mode="json"))
     _write(folder / "plan.json", plan.model_dump(mode="json"))
     _write(folder / "splits_final.json", splits)
+    _write(folder / "groups.json", {case.name: case.group for case in dataset.cases})
     return plan
 
 

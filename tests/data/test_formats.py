@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 
 from delightsam_pipeline.data import formats
+from delightsam_pipeline.data.masks import read_labels
 from delightsam_pipeline.errors import UserError
 
 
@@ -29,9 +30,17 @@ def test_endings():
     assert formats.ending_of(Path("a.b_0000.NII.GZ")) == ".nii.gz"
     assert formats.ending_of(Path("x/a.nii")) == ".nii"
     assert formats.ending_of("a.PNG") == ".png"
-    for name in ("a.gz", "a.jpeg", "a", ".png", "png"):
-        with pytest.raises(UserError, match=r"expected \.nii\.gz \.nii \.png"):
+    assert formats.ending_of("a.gipl") == ".gipl" and formats.ending_of("a.gipl.gz") == ".gipl.gz"
+    for name in ("a.gz", "a.webp", "a", ".png", "png"):
+        with pytest.raises(UserError, match=r"expected \.nii\.gz \.nii .*\.dcm; found"):
             formats.ending_of(Path(name))
+
+
+def test_what_a_case_and_its_mask_are_called():
+    assert formats.stem_of(Path("x/a.b_0000.NII.GZ")) == "a.b_0000"
+    written = {ending: formats.output_ending(Path(f"a{ending}")) for ending in formats.ENDINGS}
+    others = {".jpg": ".png", ".jpeg": ".png", ".gif": ".png", ".dcm": ".nii.gz"}
+    assert written == {ending: ending for ending in formats.ENDINGS} | others
 
 
 def test_missing_files(tmp_path):
@@ -39,7 +48,7 @@ def test_missing_files(tmp_path):
         formats.read_image(tmp_path / "a.png")
     (tmp_path / "b.nii").mkdir()
     with pytest.raises(UserError, match=r"b\.nii: is not a file"):
-        formats.read_labels(tmp_path / "b.nii")
+        formats.read_stored(tmp_path / "b.nii")
 
 
 def test_not_finite_values_are_counted(tmp_path):
@@ -47,49 +56,6 @@ def test_not_finite_values_are_counted(tmp_path):
     data[0, 0, 0], data[1, 1, 1] = np.nan, np.inf
     with pytest.raises(UserError, match=r"a\.nii: 2 of 60 values are NaN or infinite"):
         formats.read_image(nifti(tmp_path / "a.nii", data))
-
-
-def test_float_labels_that_are_whole_are_read(tmp_path):
-    data = np.zeros((5, 4, 3), np.float64)
-    data[1:3] = 2
-    data[0] = 1 - 1e-6
-    image = formats.read_labels(nifti(tmp_path / "a.nii.gz", data))
-    assert image.array.dtype == np.uint8 and image.array.shape == (1, 3, 4, 5)
-    assert np.bincount(image.array.ravel()).tolist() == [24, 12, 24]
-
-
-@pytest.mark.parametrize(
-    ("value", "problem"),
-    [
-        (0.5, "not whole numbers; found 0.5"),
-        (np.nan, "not whole"),
-        (-1, "negative values; found -1"),
-        (np.inf, "whole"),
-    ],
-)
-def test_labels_that_are_no_labels(tmp_path, value, problem):
-    data = np.zeros((5, 4, 3), np.float32)
-    data[2, 2, 2] = value
-    with pytest.raises(UserError, match=rf"a\.nii: .*{problem}"):
-        formats.read_labels(nifti(tmp_path / "a.nii", data))
-
-
-def test_negative_integers_are_no_labels(tmp_path):
-    with pytest.raises(UserError, match="negative values; found -7"):
-        formats.read_labels(nifti(tmp_path / "a.nii", np.full((5, 4, 3), -7, np.int16)))
-
-
-def test_large_label_values_keep_their_value(tmp_path):
-    image = formats.read_labels(nifti(tmp_path / "a.nii", np.full((5, 4, 3), 70000, np.int32)))
-    assert image.array.dtype == np.int32 and (image.array == 70000).all()
-
-
-def test_colour_masks_with_equal_channels_become_one(tmp_path):
-    mask = np.array([[0, 1, 2], [2, 1, 0]])
-    image = formats.read_labels(png(tmp_path / "a.png", np.stack([mask] * 3, -1)))
-    np.testing.assert_array_equal(image.array, mask[None, None])
-    with pytest.raises(UserError, match=r"b\.png: is not a label map"):
-        formats.read_labels(png(tmp_path / "b.png", np.stack([mask, mask, 2 - mask], -1)))
 
 
 def test_channels_are_stacked_in_a_common_type(tmp_path):
@@ -128,6 +94,14 @@ def test_channels_on_other_grids_are_refused(tmp_path, shape, spacing, origin, f
         formats.read_case([a, b])
 
 
+def test_the_last_axis_of_a_nifti_is_channels(tmp_path):
+    data = np.arange(120, dtype=np.int16).reshape(5, 4, 3, 2)
+    image = formats.read_case([nifti(tmp_path / "a.nii.gz", data)])
+    np.testing.assert_array_equal(image.array, data.transpose(3, 2, 1, 0)[:, :, ::-1, ::-1])  # RAS to LPS
+    formats.write_labels(tmp_path / "b.nrrd", image.array[1], image)
+    assert formats.read_image(tmp_path / "b.nrrd").grid.same_space(image.grid)
+
+
 def test_pictures_of_other_sizes_are_refused(tmp_path):
     a, b = png(tmp_path / "a.png", np.zeros((4, 6))), png(tmp_path / "b.png", np.zeros((6, 4)))
     with pytest.raises(UserError, match="expected 6 x 4 pixels; found 4 x 6 pixels"):
@@ -138,8 +112,13 @@ def test_labels_are_written_in_the_format_of_the_ending(tmp_path):
     image = formats.read_image(png(tmp_path / "a.png", np.zeros((4, 6))))
     labels = np.ones((1, 4, 6), np.uint8)
     for ending in formats.ENDINGS:
-        formats.write_labels(tmp_path / f"out{ending}", labels, image)
-        np.testing.assert_array_equal(formats.read_labels(tmp_path / f"out{ending}").array[0], labels)
+        path = tmp_path / f"out{ending}"
+        if formats.output_ending(path) != ending:
+            with pytest.raises(UserError, match="masks are not written in this format"):
+                formats.write_labels(path, labels, image)
+            continue
+        formats.write_labels(path, labels, image)
+        np.testing.assert_array_equal(read_labels(path, image=image).array[0], labels)
 
 
 def test_format_libraries_are_imported_only_when_a_file_is_read():

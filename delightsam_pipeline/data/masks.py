@@ -1,0 +1,207 @@
+"""Masks as people have them: numbers or colours in a file become declared label values, and sentences say how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from delightsam_pipeline.data.formats import read_stored, require_same_space
+from delightsam_pipeline.data.image import Grid, Image
+from delightsam_pipeline.data.labels import Code, Labels, code_text, storage_type
+from delightsam_pipeline.errors import UserError
+
+_WHOLE = 1e-3  # scaled integers come back as floats this near to whole numbers
+_GREY = 8  # channels this near to each other are a grey that lossy colour conversion has tinted
+_BRIGHT = 200  # the least maximum of a lossy mask whose one class is white
+_NEAR = 64  # ringing leaves most pixels this near to a class's own value
+_RINGING_SHARE = 0.05  # of pixels further away than that, which lie along contours
+_ENLARGED = 1.05  # a mask that is larger by less has been padded or cut, not enlarged
+_LOSSY = (".jpg", ".jpeg")
+
+
+def read_labels(path: Path, labels: Labels | None = None, image: Image | None = None) -> Image:
+    """The label map [1, z, y, x] in `path`, on canonical axes, in the smallest unsigned type that holds it.
+
+    labels : what may stand in it; None takes the numbers as they are.
+    image : what it was drawn on, whose grid it must have; a picture's mask may be larger with the same shape.
+    The result's `notes` say what was done to the file's content.
+    Raises UserError when the file cannot be read, does not fit the image, or holds what was not declared.
+    """
+    stored = read_stored(path)
+    array, notes = _numbers_or_colours(stored.array, path)
+    if labels is not None:
+        array, done = _decoded(array, labels, path)
+        notes += done
+    elif len(array) != 1:
+        fix = "save the mask with one number per class instead of colours or several channels"
+        raise UserError("is not a label map: its channels differ", file=path, expected="1 channel", found=3, fix=fix)
+    grid = stored.grid
+    if image is not None:
+        if _is_enlarged(grid, image.grid):
+            array, grid = _shrunk(array, image.grid.shape), image.grid
+            notes.append("larger than its image with the same shape: brought to the image's size by nearest neighbour")
+        _require_fit(replace(stored, grid=grid), path, image)
+    array = array.astype(storage_type(int(array.max())), copy=False)
+    return replace(stored, array=array, grid=grid, notes=tuple(notes))
+
+
+def stored_codes(path: Path) -> set[Code]:
+    """The numbers and colours that a mask file holds. Raises UserError when it cannot be read or is no mask."""
+    return set(_codes_in(_numbers_or_colours(read_stored(path).array, path)[0]))
+
+
+def _numbers_or_colours(array: np.ndarray, path: Path) -> tuple[np.ndarray, list[str]]:
+    """Whole numbers [1, z, y, x], or colours [3, z, y, x] where the channels really differ."""
+    notes = []
+    if len(array) > 1:
+        spread = int(np.ptp(array, axis=0).max()) if array.dtype.kind in "iu" else np.inf
+        if spread == 0 or (array.dtype == np.uint8 and spread <= _GREY):
+            array = array[:1]
+            notes.append("its colour channels are the same: one was taken")
+        elif len(array) != 3 or array.dtype != np.uint8:
+            fix = "save the mask with one number per class"
+            raise UserError("is not a label map", file=path, expected="1 channel", found=len(array), fix=fix)
+    if array.dtype.kind == "f":
+        rounded = np.rint(array)
+        with np.errstate(invalid="ignore"):
+            wrong = ~(np.abs(array - rounded) <= _WHOLE)
+        if wrong.any():
+            fix = "export the mask again, with nearest-neighbour interpolation if it was resampled"
+            problem = f"{int(wrong.sum())} values of the label map are not whole numbers"
+            raise UserError(problem, file=path, found=f"{array[wrong][0]:.6g}", fix=fix)
+        array = rounded.astype(np.int64)
+        notes.append("its floating-point values are whole numbers: read as such")
+    if array.min() < 0:
+        raise UserError("the label map has negative values", file=path, found=f"{array.min():g}", fix="make them 0")
+    return array, notes
+
+
+def _codes_in(array: np.ndarray) -> dict[Code, int]:
+    """How often each number (n,) or colour (r, g, b) occurs in [1 or 3, z, y, x], most frequent first."""
+    counts: dict[int, int] = {}
+    for plane in _packed(array):  # by slices: the whole volume would be sorted at once
+        for value, count in zip(*np.unique(plane, return_counts=True), strict=True):
+            counts[int(value)] = counts.get(int(value), 0) + int(count)
+    ordered = sorted(counts, key=counts.get, reverse=True)
+    return {_unpacked(value, len(array)): counts[value] for value in ordered}
+
+
+def _packed(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Slices [y, x], a colour as one number."""
+    for z in range(array.shape[1]):
+        plane = array[:, z]
+        yield plane[0] if len(plane) == 1 else np.dot(plane.astype(np.int32).transpose(1, 2, 0), (65536, 256, 1))
+
+
+def _unpacked(value: int, channels: int) -> Code:
+    return (value,) if channels == 1 else (value >> 16, value >> 8 & 255, value & 255)
+
+
+def _decoded(array: np.ndarray, labels: Labels, path: Path) -> tuple[np.ndarray, list[str]]:
+    """Label values [1, z, y, x] of numbers or colours, and what was done."""
+    found = _codes_in(array)
+    if labels.codes is not None:
+        return _by_codes(array, found, dict(labels.codes), path)
+    if len(array) == 1 and labels.declared.issuperset(v for (v,) in found):
+        return array, []
+    one_class = labels.declared == {0, 1}
+    black = (0,) * len(array)
+    others = [code for code in found if code != black]
+    if one_class and len(others) == 1 and (len(array) == 3 or others[0][0] in (255, 65535)):
+        return (array != 0).any(axis=0, keepdims=True), [f"{code_text(others[0])} was read as 1"]
+    if one_class and len(array) == 1 and array.dtype == np.uint8 and max(v for (v,) in found) >= _BRIGHT:
+        levels = {(0,): 0, (255,): 1}
+        if _is_ringing(found, levels, path):
+            return _nearest(array, levels), ["values between 0 and 255 (lossy or smoothed) were read as 1 from 128 on"]
+    raise _undeclared(found, labels.declared, path)
+
+
+def _by_codes(array: np.ndarray, found: dict[Code, int], codes: dict[Code, int], path: Path) -> tuple:
+    """Label values by the dataset's own table of numbers or colours."""
+    fitting = {code: value for code, value in codes.items() if len(code) == len(array)}
+    if not fitting:  # a mask without any colour, in a dataset of colours
+        array = np.repeat(array, 3, axis=0)
+        found, fitting = {code * 3: n for code, n in found.items()}, codes
+    if fitting.keys() >= found.keys():
+        return _exactly(array, {code: fitting[code] for code in found}), ["values were read by mask_values"]
+    if array.dtype == np.uint8 and _is_ringing(found, fitting, path):
+        return _nearest(array, fitting), ["values were read by mask_values, lossy ones as the nearest"]
+    raise _undeclared(found, fitting.keys(), path, "add them to mask_values in dataset.json, or mend the mask")
+
+
+def _exactly(array: np.ndarray, codes: dict[Code, int]) -> np.ndarray:
+    result = np.zeros(array.shape[1:], np.int64)
+    for code, value in codes.items():
+        result[np.logical_and.reduce([plane == v for plane, v in zip(array, code, strict=True)])] = value
+    return result[None]
+
+
+def _nearest(array: np.ndarray, codes: dict[Code, int]) -> np.ndarray:
+    """Each pixel's label is that of the code with the smallest distance."""
+    best, result = np.full(array.shape[1:], np.iinfo(np.int32).max, np.int32), np.zeros(array.shape[1:], np.int64)
+    for code, value in sorted(codes.items()):
+        distance = sum((plane.astype(np.int32) - v) ** 2 for plane, v in zip(array, code, strict=True))
+        result[distance <= best] = value
+        best = np.minimum(best, distance)
+    return result[None]
+
+
+def _is_ringing(found: dict[Code, int], codes: dict[Code, int], path: Path) -> bool:
+    """Whether the values beside the codes are what lossy compression or smoothing leaves along contours.
+
+    Such values are few in sum and, but in JPEG, which keeps no value exactly, none of them stands out: a class that
+    nobody declared is one value that does.
+    """
+    levels = np.array(list(codes))
+    values, counts = np.array(list(found)), np.array(list(found.values()))
+    away = np.abs(values[:, None] - levels).max(axis=2).min(axis=1)
+    if counts[away > _NEAR].sum() > _RINGING_SHARE * counts.sum():
+        return False
+    beside = counts[away > 0]
+    return path.suffix.lower() in _LOSSY or (len(beside) > 2 and beside.max() <= beside.sum() / 2)
+
+
+def _undeclared(found: dict[Code, int], declared, path: Path, fix: str | None = None) -> UserError:
+    """The error for values that nobody declared, with the entry for dataset.json that may declare them."""
+    declared = sorted(code if isinstance(code, tuple) else (code,) for code in declared)
+    codes = sorted(found)
+    shown = " ".join(map(code_text, codes[:20])) + (f" and {len(codes) - 20} more" if len(codes) > 20 else "")
+    if fix is None and 1 < len(codes) == len(declared):
+        entry = ", ".join(f'"{code_text(code)}": {value}' for code, (value,) in zip(codes, declared, strict=True))
+        fix = f'if that is what they mean, write "mask_values": {{{entry}}} in dataset.json, else mend the mask'
+    elif fix is None:
+        fix = "declare them in dataset.json (labels, or mask_values for numbers and colours of your own), or mend it"
+    expected = " ".join(map(code_text, declared))
+    return UserError("has undeclared label values", file=path, expected=expected, found=shown, fix=fix)
+
+
+def _require_fit(mask: Image, path: Path, image: Image) -> None:
+    """The mask must lie on the image's grid; a picture has no position, so that beside one only the shape counts."""
+    if not (mask.grid.physical and image.grid.physical) and mask.grid.shape == image.grid.shape:
+        if mask.orientation == image.orientation:
+            return
+        fix = "save both in the same format"
+        problem = f"may be flipped against {image.source}: one of them is a picture, the other has turned axes"
+        raise UserError(problem, file=path, fix=fix)
+    require_same_space(mask.grid, path, image.grid, image.source)
+
+
+def _is_enlarged(grid: Grid, image: Grid) -> bool:
+    """Whether a picture's mask is clearly larger than the picture and has its shape, to within a pixel."""
+    if grid.physical or image.physical or grid.shape == image.shape:
+        return False
+    (height, width), (rows, columns) = grid.shape[1:], image.shape[1:]
+    if min(height / rows, width / columns) < _ENLARGED:
+        return False
+    return abs(width * rows / height - columns) <= 1 and abs(height * columns / width - rows) <= 1
+
+
+def _shrunk(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """[C, 1, H, W] at the centres of `shape`'s pixels."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int) for old, new in zip(array.shape[2:], shape[1:], strict=True)
+    )
+    return array[:, :, rows[:, None], columns]
