@@ -1,4 +1,4 @@
-"""Four small generated datasets in nnU-Net v2's raw format, one for each of four modalities, for demo and tests."""
+"""Eight small generated datasets in nnU-Net v2's raw format, each of another modality, for demo and tests."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from delightsam_pipeline.data import phantom_pictures, phantom_volumes
-from delightsam_pipeline.data.phantom_shapes import Phantom
+from delightsam_pipeline.data.phantoms import dermoscopy, endoscopy, fundus, microscopy, ultrasound, volumes, xray
+from delightsam_pipeline.data.phantoms.shapes import Phantom
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.files import disk_errors, make_folder, read_json, write_json, writing
 
@@ -26,8 +26,8 @@ class _Example:
     """What one dataset is made of.
 
     number : seeds its cases, with the seed and their own number.
-    stored : the directions that the axes x, y, z of its volumes run along in the file.
     train : how many training cases by default.
+    stored : the directions that the axes x, y, z of its volumes run along in the file.
     """
 
     number: int
@@ -36,34 +36,28 @@ class _Example:
     modality: str
     channels: tuple[str, ...]
     labels: tuple[str, ...]
-    train: int
+    train: int = 40
     ending: str = ".png"
     stored: str = "LPS"
 
 
+_RGB = ("R", "G", "B")
 _EXAMPLES = {
     "Dataset901_ExampleCT": _Example(
-        901, phantom_volumes.ct, "ct", "CT", ("CT",), ("liver", "kidney"), train=16, ending=".nii.gz"
+        901, volumes.ct, "ct", "CT", ("CT",), ("liver", "kidney"), train=16, ending=".nii.gz"
     ),
     "Dataset902_ExampleMRI": _Example(
-        902,
-        phantom_volumes.mri,
-        "mri",
-        "MRI",
-        ("T1",),
-        ("ventricle", "lesion"),
-        train=16,
-        ending=".nii.gz",
-        stored="RAS",
+        902, volumes.mri, "mri", "MRI", ("T1",), ("ventricle", "lesion"), train=16, ending=".nii.gz", stored="RAS"
     ),
-    "Dataset903_ExampleUltrasound": _Example(
-        903, phantom_pictures.ultrasound, "us", "ultrasound", ("ultrasound",), ("lesion",), train=40
-    ),
-    "Dataset904_ExamplePhoto": _Example(
-        904, phantom_pictures.photo, "photo", "dermoscopy", ("R", "G", "B"), ("lesion",), train=40
-    ),
+    "Dataset903_ExampleUltrasound": _Example(903, ultrasound.draw, "us", "ultrasound", ("ultrasound",), ("lesion",)),
+    "Dataset904_ExamplePhoto": _Example(904, dermoscopy.draw, "photo", "dermoscopy", _RGB, ("lesion",)),
+    "Dataset905_ExampleXray": _Example(905, xray.draw, "xray", "X-ray", ("X-ray",), ("right_lung", "left_lung")),
+    "Dataset906_ExampleFundus": _Example(906, fundus.draw, "fundus", "fundus", _RGB, ("vessel",)),
+    "Dataset907_ExampleMicroscopy": _Example(907, microscopy.draw, "cells", "microscopy", _RGB, ("nucleus",)),
+    "Dataset908_ExampleEndoscopy": _Example(908, endoscopy.draw, "endo", "endoscopy", _RGB, ("polyp",)),
 }
 EXAMPLE_DATASETS = tuple(_EXAMPLES)
+DEMO_DATASETS = EXAMPLE_DATASETS[:4]  # what the demo learns in a few minutes on two cores
 
 
 def make_examples(

@@ -9,11 +9,14 @@ import nibabel
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from delightsam_pipeline.data.examples import EXAMPLE_DATASETS, make_examples
 from delightsam_pipeline.errors import UserError
 
-CT, MRI, ULTRASOUND, PHOTO = EXAMPLE_DATASETS
+CT, MRI, ULTRASOUND, PHOTO, XRAY, FUNDUS, MICROSCOPY, ENDOSCOPY = EXAMPLE_DATASETS
+COLOUR = (PHOTO, FUNDUS, MICROSCOPY, ENDOSCOPY)
+MODALITIES = ("CT", "MRI", "ultrasound", "dermoscopy", "X-ray", "fundus", "microscopy", "endoscopy")
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +26,22 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough cases of every dataset to see what varies."""
+    root = tmp_path_factory.mktemp("many")
+    make_examples(root, train=4, test=0, seed=3)
+    return root
+
+
 def read(file: Path) -> np.ndarray:
     if file.suffix == ".png":
         return np.asarray(Image.open(file))
     return np.asanyarray(nibabel.load(file).dataobj)
+
+
+def cases(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [(read(image), read(labels)) for image, labels in pairs(folder)]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -46,24 +61,23 @@ def test_folder_is_what_dataset_json_says(root: Path, name: str) -> None:
     described = json.loads((root / name / "dataset.json").read_text())
     assert described["description"] == "generated"
     assert described["numTraining"] == 2
-    assert described["modality"] == {CT: "CT", MRI: "MRI", ULTRASOUND: "ultrasound", PHOTO: "dermoscopy"}[name]
-    assert len(described["channel_names"]) == (3 if name == PHOTO else 1)
+    assert described["modality"] == MODALITIES[EXAMPLE_DATASETS.index(name)]
+    assert len(described["channel_names"]) == (3 if name in COLOUR else 1)
     for part, count in (("Tr", 2), ("Ts", 1)):
         found = pairs(root / name, part)
         assert len(found) == count
         assert {p.name for _, p in found} == {p.name for p in (root / name / f"labels{part}").iterdir()}
         for image, labels in found:
             assert image.name.endswith("_0000" + described["file_ending"])
-            assert read(image).shape[: read(labels).ndim] == read(labels).shape
+            assert read(image).shape == read(labels).shape + ((3,) if name in COLOUR else ())
             assert set(np.unique(read(labels))) <= set(described["labels"].values())
 
 
 @pytest.mark.parametrize("name", EXAMPLE_DATASETS)
-def test_every_class_is_large_in_most_cases(tmp_path: Path, name: str) -> None:
-    (folder,) = make_examples(tmp_path, train=6, test=0, seed=3, datasets=[name])
-    classes = range(1, len(json.loads((folder / "dataset.json").read_text())["labels"]))
+def test_every_class_is_large_in_most_cases(many: Path, name: str) -> None:
+    classes = range(1, len(json.loads((many / name / "dataset.json").read_text())["labels"]))
     for value in classes:
-        sizes = [np.count_nonzero(read(labels) == value) for _, labels in pairs(folder)]
+        sizes = [np.count_nonzero(labels == value) for _, labels in cases(many / name)]
         assert np.mean(np.array(sizes) >= 100) >= 0.6
         assert len(set(sizes)) > 1
 
@@ -120,6 +134,84 @@ def test_photo_is_rgb_with_a_darker_lesion_and_sizes_differ(root: Path) -> None:
         assert array[lesion].mean() < 0.85 * skin.mean()
         shapes.add(array.shape)
     assert len(shapes) > 1
+
+
+def between_lungs(labels: np.ndarray, share: float) -> tuple[int, int, int]:
+    """A row that far down the left lung: its number, the last column of the right lung, the first of the left one."""
+    row = int(np.quantile(np.argwhere(labels == 2)[:, 0], share))
+    return row, int(np.flatnonzero(labels[row] == 1).max()), int(np.flatnonzero(labels[row] == 2).min())
+
+
+def test_xray_shows_the_right_lung_on_the_left_and_the_heart_on_the_side_of_the_other(many: Path) -> None:
+    shifts = []
+    for image, labels in cases(many / XRAY):
+        assert image.dtype == np.uint8 and image.ndim == 2
+        assert not (labels[0].any() or labels[:, 0].any() or labels[:, -1].any())
+        right, left = (np.argwhere(labels == value)[:, 1] for value in (1, 2))
+        assert np.percentile(right, 99) < np.percentile(left, 1)
+        _, *above = between_lungs(labels, 0.4)
+        row, *heart = between_lungs(labels, 0.8)
+        assert np.median(image[row, heart[0] : heart[1]]) > 1.15 * np.median(image[labels > 0])
+        shifts.append(np.mean(heart) - np.mean(above))
+    assert min(shifts) > 0 and np.mean(shifts) > 3
+
+
+def test_fundus_is_a_round_view_with_thin_vessels_that_are_darker_than_what_is_beside_them(many: Path) -> None:
+    for image, labels in cases(many / FUNDUS):
+        vessel, view = labels == 1, image.max(axis=2) > 30
+        assert (image[:8, :8] < 30).all() and (image[-8:, -8:] < 30).all() and not vessel[image.max(axis=2) < 12].any()
+        assert 0.6 < view.mean() < 0.76
+        assert 0.04 < vessel.mean() < 0.16
+        thick = ndimage.binary_erosion(vessel, iterations=4)
+        assert thick.sum() < 0.1 * vessel.sum()
+        beside = ndimage.binary_dilation(vessel, iterations=4) & ~ndimage.binary_dilation(vessel) & view
+        assert image[vessel][:, 1].mean() < 0.92 * image[beside][:, 1].mean()
+
+
+def test_microscopy_is_of_two_kinds_and_nuclei_touch(many: Path) -> None:
+    brighter = []
+    for image, labels in cases(many / MICROSCOPY):
+        grey = image.mean(axis=2)
+        inside, outside = grey[labels == 1].mean(), grey[labels == 0].mean()
+        assert abs(inside - outside) > 15
+        brighter.append(inside > outside)
+        if not brighter[-1]:  # purple on pink: what is stained takes red away
+            assert image[labels == 1][:, 0].mean() < 0.9 * image[labels == 0][:, 0].mean()
+            assert image[labels == 0][:, 1].mean() < image[labels == 0][:, 0].mean()
+        sizes = np.bincount(ndimage.label(labels)[0].ravel())[1:]
+        assert len(sizes) > 3 and sizes.max() > 1.5 * np.median(sizes)
+    assert 0 < sum(brighter) < len(brighter)
+
+
+def test_endoscopy_is_red_with_dark_corners_glints_a_lumen_and_one_polyp(many: Path) -> None:
+    glints = []
+    for image, labels in cases(many / ENDOSCOPY):
+        assert (image[:6, :6] < 40).all() and (image[-6:, -6:] < 40).all()
+        view = image.max(axis=2) > 40
+        assert not (labels[image.max(axis=2) < 12]).any() and 0.7 < view.mean() < 1
+        assert ndimage.label(labels)[1] == 1
+        red, green, blue = np.median(image[view], axis=0)
+        assert red > 1.15 * green > 1.15 * blue
+        glints.append((image.min(axis=2) > 220).mean())
+    assert np.median(glints) > 0.001 and max(glints) < 0.05
+
+
+def dice_of_best_threshold(image: np.ndarray, mask: np.ndarray) -> float:
+    """Of any channel, lower or upper part; in colour what is black around the view does not count."""
+    channels = image.reshape(*mask.shape, -1)
+    seen = channels.max(axis=2) > (30 if channels.shape[2] == 3 else -1)
+    found = []
+    for channel in np.moveaxis(channels, 2, 0):
+        total, hit = (np.bincount(channel[m], minlength=256) for m in (seen, seen & mask))
+        for step in (1, -1):
+            dice = 2 * np.cumsum(hit[::step]) / (np.cumsum(total[::step]) + mask.sum())
+            found.append(dice.max())
+    return max(found)
+
+
+@pytest.mark.parametrize(("name", "most"), [(XRAY, 0.8), (FUNDUS, 0.7), (ENDOSCOPY, 0.5), (MICROSCOPY, 0.93)])
+def test_no_threshold_does_it_even_if_chosen_for_each_case_by_its_mask(many: Path, name: str, most: float) -> None:
+    assert np.mean([dice_of_best_threshold(image, labels > 0) for image, labels in cases(many / name)]) < most
 
 
 @pytest.mark.parametrize("name", EXAMPLE_DATASETS)
