@@ -8,19 +8,27 @@ from pathlib import Path
 
 from delightsam_pipeline import __version__
 from delightsam_pipeline.commands.common import Parser, command, folder, log, positive
-from delightsam_pipeline.commands.models import find_model
+from delightsam_pipeline.commands.models import find_models
 from delightsam_pipeline.errors import SomeCasesFailed, UserError, all_problems
 from delightsam_pipeline.files import make_folder, write_json
 
 
 def parser() -> Parser:
     """The command's options."""
-    p = Parser("Segment images with a trained model; masks come in the format and on the grid of their images.")
-    p.add_argument("-i", "--input", type=folder, required=True, help="an image, or a folder of images")
+    p = Parser(
+        "Segment images with a trained model; masks come on the grid and in the format of their images, but as PNG for "
+        "JPEG and GIF, and as NIfTI for DICOM."
+    )
+    p.add_argument("-i", "--input", type=folder, required=True, help="an image, a DICOM series, or a folder of them")
     p.add_argument("-o", "--output", type=folder, required=True, help="a file for one image, or a folder")
     p.add_argument("-m", "--model", type=folder, help="model folder (default: the one that has been trained)")
     p.add_argument("-d", "--dataset", help="choose the model trained on this DATASET")
-    p.add_argument("-f", "--fold", help="choose this fold's model (default: all, else the lowest)")
+    p.add_argument(
+        "-f",
+        "--fold",
+        nargs="+",
+        help="choose these folds' models, averaged if several (default: all, else the lowest)",
+    )
     p.add_argument("--head", help="for a model of several datasets: dataset or modality of these images")
     p.add_argument(
         "--checkpoint", choices=("final", "best"), default="final", help="weights at the end, or best validated"
@@ -33,17 +41,20 @@ def parser() -> Parser:
 def _work(args) -> None:
     if not args.input.exists():
         raise UserError("does not exist", file=args.input, expected="an image or a folder of images")
-    if args.input.is_dir():
-        _check_output(args)
-    model = find_model(args.model, args.dataset, args.fold)
+    if args.input.is_dir() and args.output.resolve() == args.input.resolve():
+        raise UserError("is the folder of the images", file=args.output, fix="choose another -o")
+    models = find_models(args.model, args.dataset, args.fold)
 
     from delightsam_pipeline.inference.predictor import Predictor
 
-    predictor = Predictor.load(model, args.device, "best" if args.checkpoint == "best" else "model", args.batch_size)
+    checkpoint = "best" if args.checkpoint == "best" else "model"
+    predictor = Predictor.load(models, args.device, checkpoint, args.batch_size)
     head = predictor.head(args.head)
-    log.info("model %s, head %s, on %s", model, head, predictor.device.reason)
+    log.info("model %s, head %s, on %s", ", ".join(map(str, models)), head, predictor.device.reason)
     jobs, target = _jobs(args, predictor.plans[head])
-    record = _record(model, args, head, predictor.device.reason)
+    if len(models) > 1:
+        log.info("%d networks: about %d times the time of one fold", len(models), len(models))
+    record = _record([folder / f"{checkpoint}.safetensors" for folder in models], head, predictor.device.reason)
     failures = _predict(predictor, head, jobs, record)
     if target is not None:
         write_json(target / "run.json", record)
@@ -53,33 +64,25 @@ def _work(args) -> None:
         raise all_problems(failures, f"{args.input} ({len(jobs)} cases)", kind)
 
 
-def _check_output(args) -> None:
-    """Refuse an output that cannot hold the masks of a folder of images."""
-    from delightsam_pipeline.data.formats import known_ending
-
-    if args.output.resolve() == args.input.resolve():
-        raise UserError("is the folder of the images", file=args.output, fix="choose another -o")
-    if known_ending(args.output) is not None and not args.output.is_dir():
-        raise UserError("is a file's name, but the input is a folder", file=args.output, fix="give a folder with -o")
-
-
 def _jobs(args, plan) -> tuple[list[tuple], Path | None]:
     """(case, output file) of everything to do, and the output folder if it is one."""
     from delightsam_pipeline.data.dataset import input_cases
-    from delightsam_pipeline.data.formats import known_ending
+    from delightsam_pipeline.data.formats import known_ending, output_ending
 
     cases = input_cases(args.input, len(plan.channel_names))
-    single = args.input.is_file() and known_ending(args.output) is not None and not args.output.is_dir()
+    single = known_ending(args.output) is not None and not args.output.is_dir()
+    if single and cases[0].images[0] != args.input:  # one case may be a folder itself: a DICOM series
+        raise UserError("is a file's name, but the input is a folder", file=args.output, fix="give a folder with -o")
     if not single:
         make_folder(args.output)
     jobs = []
     for case in cases:
-        ending = known_ending(case.images[0])
+        ending = output_ending(case.images[0])
         output = args.output if single else args.output / (case.name + ending)
         if output.resolve() in {path.resolve() for path in case.images}:
             raise UserError("the mask would be written over its image", file=output, fix="choose another -o")
         if known_ending(output) != ending:
-            raise UserError("masks are written in their image's format", file=output, expected=ending)
+            raise UserError("has the wrong ending for a mask of this image", file=output, expected=ending)
         jobs.append((case, output))
     return jobs, None if single else args.output
 
@@ -100,17 +103,15 @@ def _predict(predictor, head: str, jobs: list[tuple], record: dict) -> list[User
     return failures
 
 
-def _record(model: Path, args, head: str, device: str) -> dict:
+def _record(weights: list[Path], head: str, device: str) -> dict:
     import torch
 
     from delightsam_pipeline.inference.model_folder import sha256
 
-    weights = model / ("best.safetensors" if args.checkpoint == "best" else "model.safetensors")
     return {
         "package": f"delightsam-pipeline {__version__}",
         "torch": torch.__version__,
-        "model": str(model),
-        "weights_sha256": sha256(weights),
+        "weights": [{"file": str(file), "sha256": sha256(file)} for file in weights],
         "head": head,
         "device": device,
         "intended_use": "research; not for clinical use",

@@ -96,7 +96,8 @@ def fold_cases(splits: Sequence[Split], fold: str, names: Sequence[str]) -> tupl
     """
     if fold == "all":
         return sorted(names), sorted(names)
-    if not (fold.isdecimal() and int(fold) < len(splits)):
-        raise UserError("no such fold", expected=f"0 to {len(splits) - 1}, or all", found=fold)
+    if fold not in map(str, range(len(splits))):
+        numbers = f"0 to {len(splits) - 1}" if len(splits) > 1 else "0"
+        raise UserError("no such fold", expected=f"{numbers}, or all", found=fold)
     split = splits[int(fold)]
     return list(split["train"]), list(split["val"])

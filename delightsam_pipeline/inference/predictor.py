@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from delightsam_pipeline.data.formats import read_case, write_labels
 from delightsam_pipeline.data.image import Image
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.inference.device import Device, choose_device
-from delightsam_pipeline.inference.model_folder import load_model
+from delightsam_pipeline.inference.ensemble import Ensemble, load_networks
 from delightsam_pipeline.inference.segment import segment
 from delightsam_pipeline.model.delightsam import DeLightSAM
 from delightsam_pipeline.paths import means
@@ -23,17 +24,26 @@ from delightsam_pipeline.preprocessing.preparation import Preparation
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model with the plans of its heads on a device."""
+    """A model, or several folds' as one, with the plans of its heads on a device."""
 
-    model: DeLightSAM
+    model: DeLightSAM | Ensemble
     plans: dict[str, Plan]
     device: Device
     batch_size: int = 8
 
     @staticmethod
-    def load(folder: str | Path, device: str = "auto", checkpoint: str = "model", batch_size: int = 8) -> Predictor:
-        """Load a model folder; nothing else is needed. Raises UserError when it is incomplete or damaged."""
-        model, plans, _ = load_model(Path(folder), checkpoint)
+    def load(
+        folder: str | Path | Sequence[str | Path],
+        device: str = "auto",
+        checkpoint: str = "model",
+        batch_size: int = 8,
+    ) -> Predictor:
+        """Load a model folder, or several whose mask logits are to be averaged; nothing else is needed.
+
+        Raises UserError when one is incomplete or damaged, or several do not fit each other.
+        """
+        folders = [folder] if isinstance(folder, str | Path) else folder
+        model, plans = load_networks([Path(f) for f in folders], checkpoint)
         chosen = choose_device(device)
         model = model.to(chosen.torch, memory_format=torch.channels_last)
         return Predictor(model, plans, chosen, batch_size)

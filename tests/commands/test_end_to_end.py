@@ -178,4 +178,4 @@ def test_end_to_end_raw_data_of_nnunet_is_found(worked, empty, monkeypatch, call
     reference = shutil.copytree(worked / RAW / ULTRASOUND / "labelsTs", empty / "reference")
     answer = call("evaluate", reference, predictions, "-d", "903", "-o", "scores.json", "--worst", "0")
     assert answer.code == 0
-    assert sorted(file.name for file in empty.iterdir()) == ["dlsam", "reference", "scores.json"]
+    assert sorted(file.name for file in empty.iterdir()) == ["dlsam", "reference", "scores.csv", "scores.json"]

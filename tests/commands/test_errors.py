@@ -348,7 +348,7 @@ def test_masks_never_replace_their_images(home, picture, fails):
 
 def test_masks_keep_the_format_of_their_image(home, picture, fails):
     line = fails("predict", "-i", picture, "-o", "mask.nii.gz")
-    assert "mask.nii.gz: masks are written in their image's format; expected .png" in line
+    assert "mask.nii.gz: has the wrong ending for a mask of this image; expected .png" in line
 
 
 def test_masks_cannot_be_written(home, picture, empty, fails):

@@ -70,9 +70,11 @@ def test_folds_by_name():
     splits = make_splits(["a", "b", "c"], {})
     assert fold_cases(splits, "1", ["a", "b", "c"]) == (["a", "c"], ["b"])
     assert fold_cases(splits, "all", ["c", "a", "b"]) == (["a", "b", "c"], ["a", "b", "c"])
-    for fold in ("3", "-1", "x", "", "1.0"):
+    for fold in ("3", "-1", "x", "", "1.0", "00", "²"):
         with pytest.raises(UserError, match="no such fold; expected 0 to 2, or all"):
             fold_cases(splits, fold, ["a", "b", "c"])
+    with pytest.raises(UserError, match="no such fold; expected 0, or all; found 1"):
+        fold_cases(splits[:1], "1", ["a", "b", "c"])
 
 
 def test_a_splits_file_comes_back(tmp_path):

@@ -45,7 +45,7 @@ class Threshold(nn.Module):
         return torch.cat([masks - 0.3 * k for k in range(self.classes)], dim=1), None, None
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def threshold():
     return Threshold
 
