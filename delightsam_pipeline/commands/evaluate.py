@@ -1,49 +1,140 @@
-"""dlsam_evaluate REFERENCE PREDICTION: score predicted masks against reference masks."""
+"""dlsam_evaluate REFERENCE PREDICTION: score predicted masks against reference masks; -d DATASET: over its folds."""
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from delightsam_pipeline.commands.common import Parser, command, count, folder, log
+from delightsam_pipeline.commands.cross_validation import cross_validate
 from delightsam_pipeline.errors import UserError
-from delightsam_pipeline.files import write_json
+from delightsam_pipeline.files import read_json, write_json
 from delightsam_pipeline.paths import find_dataset, raw_roots
+
+_FILE, _WORST = "dataset.json", 8
 
 
 def parser() -> Parser:
     """The command's options."""
-    p = Parser("Score predicted masks against reference masks, per case and class, at the images' own grids.")
-    p.add_argument("reference", type=folder, help="folder of reference masks, such as labelsTs")
-    p.add_argument("prediction", type=folder, help="folder of predicted masks with the same case names")
-    p.add_argument("-d", "--dataset", help="DATASET whose dataset.json names the labels (default: beside REFERENCE)")
+    p = Parser(
+        "Score predicted masks against reference masks, per case and class, at the images' own grids. With -d DATASET "
+        "alone, put the validations of the folds that were trained on it together."
+    )
+    p.add_argument("reference", nargs="?", type=folder, help="folder of reference masks, such as labelsTs")
+    p.add_argument("prediction", nargs="?", type=folder, help="folder of predicted masks with the same case names")
+    p.add_argument(
+        "-d",
+        "--dataset",
+        help="DATASET whose dataset.json names the labels (default: beside REFERENCE); alone: whose folds to join",
+    )
     p.add_argument("-o", "--output", type=folder, help="summary file (default: PREDICTION/summary.json)")
+    p.add_argument(
+        "--against",
+        type=folder,
+        metavar="OTHER",
+        help="folder of another method's masks of the same cases, to compare with case by case",
+    )
+    p.add_argument("--tolerance", type=_tolerance, help="how far surfaces may differ for NSD, mm or pixels (2)")
+    p.add_argument(
+        "--protocol", choices=("paper",), help="paper: the authors' measures at 1024 x 1024, for comparison only"
+    )
     p.add_argument("--images", type=folder, help="images for the overlays (default: imagesTs for labelsTs, and so on)")
-    p.add_argument("--worst", type=count, default=8, help="how many of the worst cases to draw (8; 0 for none)")
+    p.add_argument("--worst", type=count, help="how many of the worst cases to draw (8; 0 for none)")
     return p
 
 
-def _work(args) -> None:
-    from delightsam_pipeline.evaluation.folders import evaluate_folders
-    from delightsam_pipeline.evaluation.overlays import write_sheet
-    from delightsam_pipeline.evaluation.summary import table, worst_cases
+def _tolerance(text: str) -> float:
+    """A distance from 0 on, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e6:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a distance from 0 on")
+    return value
 
-    dataset = find_dataset(args.dataset, raw_roots()) if args.dataset else args.reference.resolve().parent
-    labels, channels = _definitions(dataset / "dataset.json")
-    summary = evaluate_folders(args.reference, args.prediction, labels)
+
+def _work(args) -> None:
+    if args.reference is None:
+        _refuse(args, "the folds of a dataset", "output", "against", "tolerance", "protocol", "images", "worst")
+        if args.dataset is None:
+            fix = "give REFERENCE and PREDICTION, or -d DATASET to put its folds together"
+            raise UserError("there is nothing to evaluate", fix=fix)
+        cross_validate(args.dataset)
+        return
+    if args.prediction is None:
+        raise UserError("the folder of predicted masks is missing", fix="give REFERENCE and PREDICTION")
+    file = (find_dataset(args.dataset, raw_roots()) if args.dataset else args.reference.resolve().parent) / _FILE
+    if args.protocol is not None:
+        _refuse(args, "--protocol paper", "against", "tolerance", "images", "worst")
+        _paper(args, *_definitions(file))
+    else:
+        _scores(args, *_definitions(file), _groups(file))
+
+
+def _refuse(args, what: str, *names: str) -> None:
+    """An option that would do nothing is an error."""
+    given = [f"--{name}" for name in names if getattr(args, name) is not None]
+    if given:
+        raise UserError(f"{given[0]} does not go with {what}", fix=f"leave out {' and '.join(given)}")
+
+
+def _paper(args, labels, _channels: int) -> None:
+    from delightsam_pipeline.evaluation.paper import paper_summary, paper_table
+
+    summary = paper_summary(args.reference, args.prediction, labels)
+    output = args.output or args.prediction / "summary_paper.json"
+    write_json(output, summary)
+    log.info("%s\nscores of every case in %s", paper_table(summary), output)
+
+
+def _scores(args, labels, channels: int, groups: dict[str, str]) -> None:
+    from delightsam_pipeline.evaluation.comparison import compare, comparison_table
+    from delightsam_pipeline.evaluation.folders import evaluate_folders
+    from delightsam_pipeline.evaluation.surfaces import TOLERANCE
+    from delightsam_pipeline.evaluation.tables import table, write_scores
+
+    tolerance = TOLERANCE if args.tolerance is None else args.tolerance
+    summary = evaluate_folders(args.reference, args.prediction, labels, tolerance, groups)
+    if args.against is not None:
+        other = evaluate_folders(args.reference, args.against, labels, tolerance, groups)
+        summary["comparison"] = compare(summary, other, str(args.against))
     output = args.output or args.prediction / "summary.json"
     write_json(output, summary)
-    log.info("%s\nscores of every case in %s", table(summary), output)
+    write_scores(output.with_name("scores.csv"), summary)
+    log.info("%s", table(summary))
+    if args.against is not None:
+        log.info("%s", comparison_table(summary))
+    log.info("scores of every case in %s and scores.csv beside it", output)
+    _draw(args, summary, output, channels, labels.ignore)
+
+
+def _draw(args, summary: dict, output: Path, channels: int, ignore: int | None) -> None:
+    from delightsam_pipeline.evaluation.overlays import write_sheet
+    from delightsam_pipeline.evaluation.summary import worst_cases
+
+    most = _WORST if args.worst is None else args.worst
     reference = Path(os.path.abspath(args.reference))
     images = args.images or reference.parent / reference.name.replace("labels", "images")
-    if args.worst and images.is_dir() and images != reference:
-        drawn = panels(worst_cases(summary, args.worst), images, channels, labels.ignore)
+    if most and images.is_dir() and images != reference:
+        drawn = panels(worst_cases(summary, most), images, channels, ignore)
         picture = output.with_name("worst_cases.png")
         if drawn:
             write_sheet(picture, drawn)
             log.info("pictures of the worst cases in %s", picture)
+
+
+def _groups(file: Path) -> dict[str, str]:
+    """Case -> patient or video, as far as dataset.json knows."""
+    groups = read_json(file).get("group", {})
+    if not isinstance(groups, dict) or not all(isinstance(group, str) for group in groups.values()):
+        found = json.dumps(groups)[:80]
+        raise UserError("'group' is not a map", file=file, expected='{"CASE": "patient"}', found=found)
+    return groups
 
 
 def _definitions(file: Path) -> tuple:
@@ -56,10 +147,10 @@ def _definitions(file: Path) -> tuple:
     return definitions.labels, len(definitions.channel_names)
 
 
-def panels(cases: Sequence[tuple], images: Path, channels: int, ignore: int | None) -> list[tuple]:
+def panels(cases: Sequence[tuple], images: Path, channels: int, ignore: int | None, longest: int = 512) -> list[tuple]:
     """(title, picture) of cases as `worst_cases` gives them, for those whose image is in the folder `images`.
 
-    What cannot be drawn is left out with a warning.
+    longest : pixels that the longer side of a slice has at most. What cannot be drawn is left out with a warning.
     """
     from delightsam_pipeline.data.dataset import input_cases
 
@@ -72,14 +163,15 @@ def panels(cases: Sequence[tuple], images: Path, channels: int, ignore: int | No
     for name, dice, row in cases:
         if name in files:
             try:
-                drawn.append((f"Dice {dice:.3f}", _panel(name, files[name], row, ignore)))
+                drawn.append((f"Dice {dice:.3f}", _panel(name, files[name], row, ignore, longest)))
             except (UserError, OSError) as error:
                 log.warning("no picture of case %s: %s", name, error)
     return drawn
 
 
-def _panel(name: str, files: tuple[Path, ...], row: dict, ignore: int | None):
-    from delightsam_pipeline.data.formats import read_case, read_labels
+def _panel(name: str, files: tuple[Path, ...], row: dict, ignore: int | None, longest: int):
+    from delightsam_pipeline.data.formats import read_case
+    from delightsam_pipeline.data.masks import read_labels
     from delightsam_pipeline.evaluation.overlays import case_panel
 
     image, reference = read_case(files), read_labels(Path(row["reference_file"]))
@@ -87,7 +179,8 @@ def _panel(name: str, files: tuple[Path, ...], row: dict, ignore: int | None):
     shape, expected = image.array.shape[1:], reference.array.shape[1:]
     if shape != expected:
         raise UserError("has another size than its masks", file=files[0], expected=expected, found=shape)
-    return case_panel(image.array, prediction.array[0], reference.array[0], name, image.grid.spacing[1:], ignore)
+    masks = prediction.array[0], reference.array[0]
+    return case_panel(image.array, *masks, name, image.grid.spacing[1:], ignore, longest)
 
 
 main = command(parser, _work)

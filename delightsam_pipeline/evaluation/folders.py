@@ -2,25 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from delightsam_pipeline.data.cases import list_files, no_images
-from delightsam_pipeline.data.dataset import require_declared
-from delightsam_pipeline.data.formats import ending_of, read_labels, require_same_space
+from delightsam_pipeline.data.cases import no_images
+from delightsam_pipeline.data.dataset import files_by_case
 from delightsam_pipeline.data.image import Image
 from delightsam_pipeline.data.labels import Labels
+from delightsam_pipeline.data.masks import read_labels
 from delightsam_pipeline.errors import UserError, all_problems
-from delightsam_pipeline.evaluation.metrics import case_metrics
+from delightsam_pipeline.evaluation.metrics import Metrics, case_metrics
 from delightsam_pipeline.evaluation.summary import CaseResult, summarise
+from delightsam_pipeline.evaluation.surfaces import TOLERANCE
 
 _MOST_LISTED = 10
 
 
-def evaluate_folders(reference: Path, prediction: Path, labels: Labels) -> dict[str, Any]:
+def evaluate_folders(
+    reference: Path,
+    prediction: Path,
+    labels: Labels,
+    tolerance: float = TOLERANCE,
+    groups: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """The summary (see `summarise`) of every case in `reference`, compared with its file in `prediction`.
+
+    tolerance : of NSD, mm, or pixels where the images have no spacing.
+    groups : case -> patient or video; a case without one is its own.
+    Raises UserError as `compare_folders` does, and when some cases have a spacing in mm and others have none.
+    """
+    names = dict(zip(labels.classes, labels.ids, strict=True))
+    units: dict[str, Path | None] = {}
+
+    def measure(expected: Image, predicted: Image) -> dict[str, Metrics]:
+        grid = expected.grid if expected.grid.physical else predicted.grid
+        units.setdefault(grid.unit, expected.source)
+        return case_metrics(predicted.array[0], expected.array[0], names, labels.ignore, grid, tolerance)
+
+    results = compare_folders(reference, prediction, labels, measure)
+    if len(units) > 1:
+        found = " and ".join(f"{unit} for {file}" for unit, file in units.items())
+        raise UserError("distances have two units", found=found, fix="evaluate images with and without spacing apart")
+    grouped = [replace(result, group=(groups or {}).get(result.name)) for result in results]
+    return summarise(grouped, names, next(iter(units)), tolerance)
+
+
+def compare_folders(
+    reference: Path, prediction: Path, labels: Labels, measure: Callable[[Image, Image], dict[str, Metrics]]
+) -> list[CaseResult]:
+    """What `measure` makes of the label maps (reference, prediction) [1, z, y, x] of every case in `reference`.
 
     Files belong together when their names without the ending are the same; predictions of other cases are left out.
     Raises UserError that lists missing predictions, and for files that cannot be read, grids that differ, and label
@@ -39,41 +73,21 @@ def evaluate_folders(reference: Path, prediction: Path, labels: Labels) -> dict[
     problems: list[UserError] = []
     for name, file in tqdm(references.items(), desc="evaluating", unit="case", disable=None):
         try:
-            results.append(_compare(name, file, predictions[name], labels))
+            predicted = read_labels(predictions[name], replace(labels, codes=None))
+            metrics = measure(read_labels(file, labels, predicted), predicted)
+            results.append(CaseResult(name, metrics, str(file), str(predictions[name])))
         except UserError as error:
             problems.append(error)
     if problems:
         raise all_problems(problems, f"{prediction} against {reference}")
-    return summarise(results, dict(zip(labels.classes, labels.ids, strict=True)))
-
-
-def _compare(name: str, reference_file: Path, prediction_file: Path, labels: Labels) -> CaseResult:
-    reference, prediction = read_labels(reference_file), read_labels(prediction_file)
-    _require_same_grid(prediction, prediction_file, reference, reference_file)
-    require_declared(reference, reference_file, labels.declared)
-    require_declared(prediction, prediction_file, labels.declared)
-    names = dict(zip(labels.classes, labels.ids, strict=True))
-    metrics = case_metrics(prediction.array[0], reference.array[0], names, labels.ignore)
-    return CaseResult(name, metrics, str(reference_file), str(prediction_file))
-
-
-def _require_same_grid(prediction: Image, prediction_file: Path, reference: Image, reference_file: Path) -> None:
-    """A picture has no position, so that beside a picture only the shape counts."""
-    both_physical = prediction.grid.physical and reference.grid.physical
-    if both_physical or prediction.grid.shape != reference.grid.shape:
-        require_same_space(prediction.grid, prediction_file, reference.grid, reference_file)
+    return results
 
 
 def _label_files(folder: Path) -> dict[str, Path]:
     """Case name -> file, sorted by name."""
-    if not folder.is_dir():
-        raise UserError("is not a folder" if folder.exists() else "does not exist", file=folder)
-    files: dict[str, Path] = {}
-    for file in list_files(folder):
-        name = file.name[: -len(ending_of(file))]
-        if name in files:
-            raise UserError(f"case {name} has two files", file=file, found=files[name], fix="remove one of them")
-        files[name] = file
+    files, doubled = files_by_case(folder)
+    if doubled:
+        raise all_problems(doubled, str(folder))
     if not files:
         raise no_images(folder, None)
     return files

@@ -1,15 +1,45 @@
-"""Overlap of a predicted label map with its reference, at the grid both stand on."""
+"""One predicted label map against its reference, at the grid both stand on: overlap, volumes and surfaces."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
+from delightsam_pipeline.data.image import Grid
 from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.evaluation.surfaces import TOLERANCE, surface_scores
 
 Ids = tuple[int, ...]
 Metrics = dict[str, float | int | None]
+
+
+def case_metrics(
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    labels_ids: Mapping[str, Ids],
+    ignore: int | None = None,
+    grid: Grid | None = None,
+    tolerance: float = TOLERANCE,
+) -> dict[str, Metrics]:
+    """Per class or region: Dice, IoU and the counts of `confusion`, with its arguments and errors.
+
+    With `grid`, the one that both maps [z y x] stand on, also HD95 and NSD (see `surface_scores`) and Volume_pred and
+    Volume_ref, in ml, or in pixels where the grid has no physical spacing.
+    """
+    _check(prediction, reference)
+    counted = None if ignore is None else reference != ignore
+    result: dict[str, Metrics] = {}
+    for name, ids in labels_ids.items():
+        predicted, expected = label_mask(prediction, ids), label_mask(reference, ids)
+        if counted is not None:
+            predicted &= counted
+        counts = _counts(predicted, expected, counted)
+        dice, iou = dice_iou(counts)
+        sizes = {} if grid is None else _sizes(predicted, expected, counts, grid, tolerance)
+        result[name] = {"Dice": dice, "IoU": iou, **sizes, **counts}
+    return result
 
 
 def confusion(prediction: np.ndarray, reference: np.ndarray, ids: Ids, ignore: int | None = None) -> dict[str, int]:
@@ -19,18 +49,8 @@ def confusion(prediction: np.ndarray, reference: np.ndarray, ids: Ids, ignore: i
     ids : label values that together are the target.
     ignore : label value of the reference whose voxels are not counted at all.
     """
-    _check(prediction, reference)
-    predicted, expected = _mask(prediction, ids), _mask(reference, ids)
-    total = reference.size
-    if ignore is not None:
-        counted = reference != ignore
-        predicted &= counted
-        total = np.count_nonzero(counted)
-    n_pred, n_ref = int(np.count_nonzero(predicted)), int(np.count_nonzero(expected))
-    hits = int(np.count_nonzero(predicted & expected))
-    misses, false_alarms = n_ref - hits, n_pred - hits
-    rest = int(total) - hits - misses - false_alarms
-    return {"TP": hits, "FP": false_alarms, "FN": misses, "TN": rest, "n_pred": n_pred, "n_ref": n_ref}
+    metrics = case_metrics(prediction, reference, {"": ids}, ignore)[""]
+    return {name: metrics[name] for name in ("TP", "FP", "FN", "TN", "n_pred", "n_ref")}
 
 
 def dice_iou(counts: Mapping[str, int]) -> tuple[float | None, float | None]:
@@ -41,23 +61,30 @@ def dice_iou(counts: Mapping[str, int]) -> tuple[float | None, float | None]:
     return 2 * hits / (2 * hits + wrong), hits / (hits + wrong)
 
 
-def case_metrics(
-    prediction: np.ndarray, reference: np.ndarray, labels_ids: Mapping[str, Ids], ignore: int | None = None
-) -> dict[str, Metrics]:
-    """Per class or region: Dice, IoU and the counts of `confusion`, with its arguments and errors."""
-    result: dict[str, Metrics] = {}
-    for name, ids in labels_ids.items():
-        counts = confusion(prediction, reference, ids, ignore)
-        dice, iou = dice_iou(counts)
-        result[name] = {"Dice": dice, "IoU": iou, **counts}
-    return result
-
-
-def _mask(array: np.ndarray, ids: Ids) -> np.ndarray:
-    mask = array == ids[0]
+def label_mask(labels: np.ndarray, ids: Ids) -> np.ndarray:
+    """Where a label map holds one of the values, bool."""
+    mask = labels == ids[0]
     for value in ids[1:]:
-        mask |= array == value
+        mask |= labels == value
     return mask
+
+
+def _counts(predicted: np.ndarray, expected: np.ndarray, counted: np.ndarray | None) -> dict[str, int]:
+    total = expected.size if counted is None else int(np.count_nonzero(counted))
+    n_pred, n_ref = int(np.count_nonzero(predicted)), int(np.count_nonzero(expected))
+    hits = int(np.count_nonzero(predicted & expected))
+    misses, false_alarms = n_ref - hits, n_pred - hits
+    rest = total - hits - misses - false_alarms
+    return {"TP": hits, "FP": false_alarms, "FN": misses, "TN": rest, "n_pred": n_pred, "n_ref": n_ref}
+
+
+def _sizes(
+    predicted: np.ndarray, expected: np.ndarray, counts: Mapping[str, int], grid: Grid, tolerance: float
+) -> Metrics:
+    hd95, nsd = surface_scores(predicted, expected, grid.spacing, tolerance)
+    voxel = math.prod(grid.spacing) / 1000 if grid.physical else 1  # mm3 to ml
+    volumes = {"Volume_pred": counts["n_pred"] * voxel, "Volume_ref": counts["n_ref"] * voxel}
+    return {"HD95": hd95, "NSD": nsd, **volumes}
 
 
 def _check(prediction: np.ndarray, reference: np.ndarray) -> None:

@@ -62,6 +62,7 @@ def case_panel(
     title: str,
     spacing: tuple[float, float] = (1.0, 1.0),
     ignore: int | None = None,
+    longest: int = _PANEL_SIDE,
 ) -> Image.Image:
     """Image, reference and prediction (with the reference's outline) of one slice of a case, side by side.
 
@@ -69,6 +70,7 @@ def case_panel(
     image : [C z y x]; prediction, reference : integers [z y x]; spacing : (y, x).
     title : the case's name, written over the image with the slice's number when there are several.
     ignore : label value of the reference that is shown as background.
+    longest : pixels that the longer side of each of the three has at most.
     """
     if ignore is not None:
         reference = np.where(reference == ignore, 0, reference)
@@ -76,7 +78,7 @@ def case_panel(
     if image.shape[1] > 1:
         title = f"{title}, slice {z + 1} of {image.shape[1]}"
     masks = {title: (None, None), "reference": (reference[z], None), "prediction": (prediction[z], reference[z])}
-    pictures = [(caption, overlay(image[:, z], *shown, spacing, _PANEL_SIDE)) for caption, shown in masks.items()]
+    pictures = [(caption, overlay(image[:, z], *shown, spacing, longest)) for caption, shown in masks.items()]
     return _grid([(caption, Image.fromarray(picture)) for caption, picture in pictures], columns=3)
 
 
@@ -86,10 +88,11 @@ def best_slice(mask: np.ndarray) -> int:
     return int(areas.argmax()) if areas.any() else len(areas) // 2
 
 
-def write_sheet(path: Path, panels: Sequence[tuple[str, Image.Image]]) -> None:
-    """Write a PNG with all panels (at least one), each under its title, in as many columns as fit well."""
-    widest = max(picture.width for _, picture in panels) + _MARGIN
-    columns = max(1, min(len(panels), _SHEET_WIDTH // widest))
+def write_sheet(path: Path, panels: Sequence[tuple[str, Image.Image]], columns: int | None = None) -> None:
+    """Write a PNG with all panels (at least one), each under its title, by default in as many columns as fit well."""
+    if columns is None:
+        widest = max(picture.width for _, picture in panels) + _MARGIN
+        columns = max(1, min(len(panels), _SHEET_WIDTH // widest))
     with writing(path) as temporary:
         _grid(panels, columns).save(temporary, format="PNG", optimize=True)
 

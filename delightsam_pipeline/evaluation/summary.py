@@ -1,4 +1,4 @@
-"""The scores of many cases as one summary.json, in nnU-Net's structure, and as a table to read."""
+"""The scores of many cases as one summary.json, in nnU-Net's structure."""
 
 from __future__ import annotations
 
@@ -6,45 +6,57 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from delightsam_pipeline.evaluation.intervals import FEWEST_GROUPS, LEVEL, RESAMPLES, mean_intervals
 from delightsam_pipeline.evaluation.metrics import Ids, Metrics
+
+MEASURES = ("Dice", "IoU", "HD95", "NSD", "Volume_pred", "Volume_ref")  # the metrics that are no counts
+TRAINED_ON = "these cases were trained on, so the scores say nothing about new ones"  # a summary's `note`
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """One case: its name, metrics per class as `case_metrics` returns them, and the two files compared."""
+    """One case: its name, metrics per class as `case_metrics` returns them, and the two files compared.
+
+    group : cases of one patient or video share it; None for a case on its own.
+    """
 
     name: str
     metrics: Mapping[str, Metrics]
     reference_file: str
     prediction_file: str
+    group: str | None = None
 
 
-def summarise(cases: Sequence[CaseResult], labels: Mapping[str, Ids]) -> dict[str, Any]:
+def summarise(
+    cases: Sequence[CaseResult], labels: Mapping[str, Ids], unit: str | None = None, tolerance: float | None = None
+) -> dict[str, Any]:
     """Everything about the cases, ready for JSON.
+
+    unit : "mm" or "px", of distances. tolerance : of NSD, in that unit. Both None where no surfaces were measured.
 
     foreground_mean : each metric's mean over the classes of the class means.
     mean : per label key ("1", or "(1, 2)" for a region) each metric's mean over the cases where it is defined,
-        n_cases, n_defined, and n_false_positive_on_empty, the cases whose reference is empty and prediction is not.
+        n_cases, n_defined, n_false_positive_on_empty, the cases whose reference is empty and prediction is not, and
+        n_missed, the opposite.
+    intervals : of the means, in the same structure; None when there are fewer than ten groups (see `mean_intervals`).
     metric_per_case : what was measured, in the order of the cases.
     classes : from label key to name.
 
     What is not defined is None, never NaN.
     """
-    keys = {name: _key(ids) for name, ids in labels.items()}
+    keys = {name: label_key(ids) for name, ids in labels.items()}
     means = {name: _class_means([case.metrics[name] for case in cases]) for name in labels}
-    per_case = [
-        {
-            "name": case.name,
-            "metrics": {keys[name]: dict(case.metrics[name]) for name in labels},
-            "reference_file": case.reference_file,
-            "prediction_file": case.prediction_file,
-        }
-        for case in cases
-    ]
+    groups = [case.name if case.group is None else case.group for case in cases]
+    lengths = {"unit": unit, "volume_unit": {"mm": "ml", "px": "px"}[unit], "tolerance": tolerance} if unit else {}
     return {
-        "foreground_mean": _means([mean["metrics"] for mean in means.values()]),
+        "foreground_mean": defined_means([mean["metrics"] for mean in means.values()]),
         "mean": {keys[name]: {**mean["metrics"], **mean["numbers"]} for name, mean in means.items()},
-        "metric_per_case": per_case,
+        "intervals": _intervals(cases, keys, groups),
+        **lengths,
+        "n_groups": len(set(groups)),
+        "metric_per_case": [_row(case, group, keys) for case, group in zip(cases, groups, strict=True)],
         "classes": {key: name for name, key in keys.items()},
     }
 
@@ -61,46 +73,43 @@ def worst_cases(summary: Mapping[str, Any], most: int) -> list[tuple[str, float,
     """
     scored = []
     for row in summary["metric_per_case"]:
-        dice = _means([row["metrics"][key] for key in row["metrics"]]).get("Dice")
+        dice = defined_means([row["metrics"][key] for key in row["metrics"]]).get("Dice")
         scored.append((row["name"], 1.0 if dice is None else dice, row))
     return sorted(scored, key=lambda case: case[1])[:most]
 
 
-def table(summary: Mapping[str, Any]) -> str:
-    """Lines of text: class, cases, Dice, IoU; the last row is the mean over the classes.
-
-    Where Dice is not defined in some cases, the number of cases says in how many it is.
-    """
-    rows = [("class", "cases", "Dice", "IoU")]
-    for key, name in summary["classes"].items():
-        mean = summary["mean"][key]
-        cases, defined = mean["n_cases"], mean["n_defined"]
-        shown = str(cases) if cases == defined else f"{defined} of {cases}"
-        rows.append((name, shown, _number(mean.get("Dice")), _number(mean.get("IoU"))))
-    overall = summary["foreground_mean"]
-    n_cases = str(len(summary["metric_per_case"]))
-    rows.append(("mean", n_cases, _number(overall.get("Dice")), _number(overall.get("IoU"))))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in (1, 2, 3))]) for row in rows
-    )
+def results_of(summary: Mapping[str, Any]) -> list[CaseResult]:
+    """The cases that a summary was made of."""
+    names = summary["classes"]
+    return [
+        CaseResult(
+            row["name"],
+            {names[key]: metrics for key, metrics in row["metrics"].items()},
+            row["reference_file"],
+            row["prediction_file"],
+            row.get("group"),
+        )
+        for row in summary["metric_per_case"]
+    ]
 
 
-def _key(ids: Ids) -> str:
+def labels_of(summary: Mapping[str, Any]) -> dict[str, Ids]:
+    """The label values of each class of a summary."""
+    return {name: tuple(int(v) for v in key.strip("()").split(",") if v) for key, name in summary["classes"].items()}
+
+
+def label_key(ids: Ids) -> str:
     """nnU-Net's name of a label or region."""
     return str(ids[0]) if len(ids) == 1 else str(tuple(ids))
 
 
-def _class_means(metrics: Sequence[Metrics]) -> dict[str, dict[str, Any]]:
-    numbers = {
-        "n_cases": len(metrics),
-        "n_defined": sum(case["Dice"] is not None for case in metrics),
-        "n_false_positive_on_empty": sum(case["n_ref"] == 0 and case["n_pred"] > 0 for case in metrics),
-    }
-    return {"metrics": _means(metrics), "numbers": numbers}
+def values_of(metrics: Sequence[Sequence[Metrics]], names: Sequence[str]) -> np.ndarray:
+    """[cases, classes, metrics called `names`], NaN where not defined."""
+    rows = [[[of_class[name] for name in names] for of_class in case] for case in metrics]
+    return np.array(rows, dtype=float)  # None becomes NaN
 
 
-def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+def defined_means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """Per metric the mean of the values that are defined, None without any."""
     result: dict[str, float | None] = {}
     for metric in rows[0] if rows else ():
@@ -109,5 +118,35 @@ def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     return result
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+def _row(case: CaseResult, group: str, keys: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "name": case.name,
+        "group": group,
+        "metrics": {key: dict(case.metrics[name]) for name, key in keys.items()},
+        "reference_file": case.reference_file,
+        "prediction_file": case.prediction_file,
+    }
+
+
+def _intervals(cases: Sequence[CaseResult], keys: Mapping[str, str], groups: Sequence[str]) -> dict[str, Any] | None:
+    if len(set(groups)) < FEWEST_GROUPS or not keys:
+        return None
+    measured = [[case.metrics[name] for name in keys] for case in cases]
+    names = [name for name in MEASURES if name in measured[0][0]]
+    per_class, overall = mean_intervals(values_of(measured, names), groups)
+    return {
+        "level": LEVEL,
+        "resamples": RESAMPLES,
+        "foreground_mean": dict(zip(names, overall, strict=True)),
+        "mean": {key: dict(zip(names, row, strict=True)) for key, row in zip(keys.values(), per_class, strict=True)},
+    }
+
+
+def _class_means(metrics: Sequence[Metrics]) -> dict[str, dict[str, Any]]:
+    numbers = {
+        "n_cases": len(metrics),
+        "n_defined": sum(case["Dice"] is not None for case in metrics),
+        "n_false_positive_on_empty": sum(case["n_ref"] == 0 and case["n_pred"] > 0 for case in metrics),
+        "n_missed": sum(case["n_ref"] > 0 and case["n_pred"] == 0 for case in metrics),
+    }
+    return {"metrics": defined_means(metrics), "numbers": numbers}

@@ -1,6 +1,6 @@
 """The preprocessed store: all that training needs of a dataset, in a folder that can be carried elsewhere.
 
-fingerprint.json  plan.json  splits_final.json
+fingerprint.json  plan.json  splits_final.json  groups.json (case -> patient or video)
 cases/CASE.slices.npy  slices, float16 [Z, C, h, w]
 cases/CASE.mask.npy    labels beside them, uint8 or int16 [Z, h, w]
 cases/CASE.labels.npz  labels on the image's own grid [z, y, x], compressed
@@ -35,12 +35,14 @@ class StoredCase:
     """One case of a store; arrays are mapped from disk when asked for.
 
     present : per target, the slices (numbers) that hold some of it.
+    group : cases of one patient or video share it; None in stores that do not say.
     """
 
     name: str
     folder: Path
     back: WayBack
     present: tuple[tuple[int, ...], ...]
+    group: str | None = None
 
     @property
     def count(self) -> int:
@@ -98,17 +100,25 @@ class Store:
 
 
 def _load_cases(folder: Path, plan: Plan) -> dict[str, StoredCase]:
-    cases = {}
+    cases, groups = {}, _load_groups(folder / "groups.json")
     for file in sorted(f for f in (folder / "cases").glob("*.json") if not f.name.startswith(".")):
         value = read_json(file)
         try:
-            made_with, case = value["plan"], _case(file.stem, folder / "cases", value)
+            made_with, case = value["plan"], _case(file.stem, folder / "cases", value, groups.get(file.stem))
         except (KeyError, TypeError, ValueError):
             raise UserError("does not describe a preprocessed case", file=file, fix=_AGAIN) from None
         if made_with != plan.preprocessing_digest():
             raise UserError("was made with another plan than plan.json", file=file, fix=_AGAIN)
         cases[file.stem] = case
     return cases
+
+
+def _load_groups(file: Path) -> dict[str, str]:
+    """Case -> group; empty for stores made before groups were kept."""
+    groups = read_json(file) if file.is_file() else {}
+    if not isinstance(groups, dict) or not all(isinstance(group, str) for group in groups.values()):
+        raise UserError("is not a map from case to group", file=file, fix=_AGAIN)
+    return groups
 
 
 def _load_splits(folder: Path, names: list[str]) -> list[Split]:
@@ -127,9 +137,9 @@ def _load_splits(folder: Path, names: list[str]) -> list[Split]:
     return load_splits(file, names)
 
 
-def _case(name: str, folder: Path, value: dict[str, Any]) -> StoredCase:
+def _case(name: str, folder: Path, value: dict[str, Any], group: str | None) -> StoredCase:
     present = tuple(tuple(slices) for slices in value["present"])
-    return StoredCase(name, folder, WayBack.from_dict(value["way_back"]), present)
+    return StoredCase(name, folder, WayBack.from_dict(value["way_back"]), present, group)
 
 
 def is_complete(folder: Path, name: str, inputs: str, plan: Plan) -> bool:

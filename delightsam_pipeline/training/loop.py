@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from delightsam_pipeline import __version__
 from delightsam_pipeline.errors import UserError
-from delightsam_pipeline.evaluation.summary import mean_dice, table
+from delightsam_pipeline.evaluation.summary import TRAINED_ON, mean_dice
+from delightsam_pipeline.evaluation.tables import table
 from delightsam_pipeline.files import make_folder, remove_leftovers
 from delightsam_pipeline.inference.model_folder import describe_model, save_weights
 from delightsam_pipeline.training.checkpoint import save_checkpoint
@@ -209,7 +210,7 @@ def _remove_old(folder: Path, restart: bool) -> None:
         raise UserError("holds a model whose training cannot go on (no last.pt)", file=folder, fix=fix)
     old = [folder / name for name in ("model.safetensors", "best.safetensors", "last.pt", "progress.csv")]
     old += [folder / "progress.png", *folder.glob("plans/*.json")]
-    for name in ("summary.json", "worst_cases.png"):
+    for name in ("summary.json", "scores.csv", "worst_cases.png"):
         old += folder.glob(f"validation/*/{name}")
     for file in old:
         file.unlink(missing_ok=True)
@@ -243,7 +244,9 @@ def _finish(run: Run, stop: Callable[[], bool]) -> None:
     summaries = {}
     for head, cases in run.held_out.items():
         folder = run.folder / "validation" / head
-        summary, views = validate(model, head, run.plans[head], cases, run.device, stop)
+        summary, views = validate(model, head, run.plans[head], cases, run.device, stop, surfaces=True)
+        if {case.name for case in cases} & {case.name for case in run.sources[head].cases}:
+            summary["note"] = TRAINED_ON
         write_validation(folder, summary, views, run.plans[head], cases)
         summaries[head] = summary
         log.info("%s, validation on %d cases (pictures in %s)\n%s", head, len(cases), folder, table(summary))

@@ -13,6 +13,8 @@ from PIL import Image as Picture
 from delightsam_pipeline.evaluation.metrics import case_metrics
 from delightsam_pipeline.evaluation.overlays import best_slice, case_panel, write_sheet
 from delightsam_pipeline.evaluation.summary import CaseResult, mean_dice, summarise, worst_cases
+from delightsam_pipeline.evaluation.surfaces import TOLERANCE
+from delightsam_pipeline.evaluation.tables import write_scores
 from delightsam_pipeline.files import write_json
 from delightsam_pipeline.inference.device import Device
 from delightsam_pipeline.inference.segment import segment
@@ -44,9 +46,11 @@ def validate(
     cases: Sequence[StoredCase],
     device: Device,
     stop: Callable[[], bool] = lambda: False,
+    surfaces: bool = False,
 ) -> tuple[dict[str, Any], dict[str, View]]:
     """The summary (see evaluation.summary) of a head over stored cases, and a view of each by name.
 
+    surfaces : measure distances and volumes too, which takes longer.
     Raises Stopped when `stop`, asked between cases, says so.
     """
     ids = dict(zip(plan.targets.classes, plan.targets.ids, strict=True))
@@ -55,10 +59,10 @@ def validate(
         if stop():
             raise Stopped
         labels, reference = segment(model, head, plan, case.slices(), case.back, device), case.labels()
-        metrics = case_metrics(labels, reference, ids, plan.targets.ignore)
-        results.append(CaseResult(case.name, metrics, case.name, case.name))
+        metrics = case_metrics(labels, reference, ids, plan.targets.ignore, case.back.grid if surfaces else None)
+        results.append(CaseResult(case.name, metrics, case.name, case.name, case.group))
         views[case.name] = _view(labels, reference, case.back.axis)
-    return summarise(results, ids), views
+    return summarise(results, ids, *((plan.unit, TOLERANCE) if surfaces else ())), views
 
 
 def _view(prediction: np.ndarray, reference: np.ndarray, axis: int) -> View:
@@ -76,8 +80,9 @@ def overall(summaries: Mapping[str, dict[str, Any]]) -> float | None:
 def write_validation(
     folder: Path, summary: dict[str, Any], views: Mapping[str, View], plan: Plan, cases: Sequence[StoredCase]
 ) -> None:
-    """Write folder/summary.json and folder/worst_cases.png, overlays of the worst cases."""
+    """Write folder/summary.json, scores.csv beside it, and worst_cases.png, overlays of the worst cases."""
     write_json(folder / "summary.json", summary)
+    write_scores(folder / "scores.csv", summary)
     by_name = {case.name: case for case in cases}
     worst = worst_cases(summary, _WORST)
     panels = [(f"Dice {dice:.3f}", _panel(by_name[name], views[name], plan)) for name, dice, _ in worst]

@@ -77,7 +77,7 @@ def test_every_case_that_cannot_be_compared_is_named(folders):
     moved[:3, 3] = 2
     save_nifti(reference / "moved.nii.gz", volume)
     save_nifti(prediction / "moved.nii.gz", volume, moved)
-    save_png(reference / "size.png", [[1, 0, 0]])
+    save_png(reference / "size.png", [[1, 0, 0, 0, 0]])
     save_png(prediction / "size.png", [[1, 0]])
     with pytest.raises(UserError, match="2 problems") as error:
         evaluate_folders(reference, prediction, LABELS)
@@ -109,3 +109,38 @@ def test_a_folder_that_is_not_there_or_has_nothing(folders, tmp_path):
         evaluate_folders(reference, tmp_path / "nowhere", LABELS)
     with pytest.raises(UserError, match="has no images that can be read"):
         evaluate_folders(reference, prediction, LABELS)
+
+
+def test_distances_and_volumes_are_in_mm_and_ml(folders):
+    reference, prediction = folders
+    volume = np.zeros((9, 8, 7), np.uint8)
+    volume[2:5, 2:5, 2:5] = 1
+    affine = np.diag([2.0, 1.0, 5.0, 1.0])
+    save_nifti(reference / "v.nii.gz", volume, affine)
+    save_nifti(prediction / "v.nii.gz", np.roll(volume, 1, axis=0), affine)
+    summary = evaluate_folders(reference, prediction, LABELS, tolerance=1.0)
+    scores = summary["mean"]["1"]
+    assert (summary["unit"], summary["volume_unit"], summary["tolerance"]) == ("mm", "ml", 1.0)
+    assert scores["HD95"] == 2
+    assert 0 < scores["NSD"] < 1
+    assert scores["Volume_pred"] == scores["Volume_ref"] == pytest.approx(27 * 10 / 1000)
+    assert evaluate_folders(reference, prediction, LABELS)["mean"]["1"]["NSD"] == 1
+
+
+def test_pictures_are_measured_in_pixels_and_groups_are_kept(folders):
+    reference, prediction = folders
+    for name in ("x", "y"):
+        save_png(reference / f"{name}.png", [[1, 0, 0, 0], [0, 0, 0, 0]])
+        save_png(prediction / f"{name}.png", [[0, 0, 0, 1], [0, 0, 0, 0]])
+    summary = evaluate_folders(reference, prediction, LABELS, groups={"x": "patient", "y": "patient", "z": "other"})
+    assert (summary["unit"], summary["volume_unit"]) == ("px", "px")
+    assert summary["mean"]["1"]["HD95"] == 3 and summary["mean"]["1"]["Volume_pred"] == 1
+    assert summary["n_groups"] == 1
+
+
+def test_pictures_and_volumes_are_not_averaged(folders):
+    for folder in folders:
+        save_png(folder / "x.png", [[1, 0]])
+        save_nifti(folder / "y.nii.gz", np.ones((2, 2, 2)))
+    with pytest.raises(UserError, match=r"two units; found px for .*x.png and mm for .*y.nii.gz; evaluate"):
+        evaluate_folders(*folders, LABELS)

@@ -1,10 +1,11 @@
-"""Overlap against numbers counted by hand and against scipy and scikit-learn."""
+"""Overlap against numbers counted by hand and against scipy and scikit-learn; what a grid adds."""
 
 import numpy as np
 import pytest
 from scipy.spatial import distance
 from sklearn.metrics import confusion_matrix, jaccard_score
 
+from delightsam_pipeline.data.image import Grid
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.evaluation.metrics import case_metrics, confusion, dice_iou
 
@@ -80,3 +81,28 @@ def test_shapes_must_agree():
 def test_probabilities_are_not_a_label_map():
     with pytest.raises(UserError, match="prediction is not a label map; expected integers; found float64"):
         confusion(PREDICTION / 2, REFERENCE, (1,))
+
+
+def test_a_grid_adds_distances_and_volumes():
+    prediction, reference = PREDICTION[None], REFERENCE[None]
+    grid = Grid(reference.shape, (3.0, 1.0, 2.0))
+    metrics = case_metrics(prediction, reference, {"one": (1,), "absent": (4,)}, grid=grid, tolerance=1.5)
+    assert metrics["one"]["HD95"] == pytest.approx(1.9)  # of 0 and 2 mm
+    assert metrics["one"]["NSD"] == pytest.approx(2 / 4)
+    assert metrics["one"]["Volume_pred"] == pytest.approx(2 * 6 / 1000)
+    assert metrics["absent"]["HD95"] is None and metrics["absent"]["NSD"] is None
+    assert metrics["absent"]["Volume_ref"] == 0
+    plain = case_metrics(prediction, reference, {"one": (1,)})["one"]
+    assert plain.items() < metrics["one"].items() and "HD95" not in plain
+    pixels = case_metrics(prediction, reference, {"one": (1,)}, grid=Grid.picture(3, 4))["one"]
+    assert pixels["Volume_pred"] == 2 and pixels["HD95"] == pytest.approx(0.95)
+
+
+def test_ignored_voxels_have_no_surface():
+    reference, prediction = np.zeros((2, 1, 8, 8), int)
+    reference[0, :4, :4] = prediction[0, :4, :4] = 1
+    reference[0, 6:] = 3
+    prediction[0, 6:] = 1
+    grid = Grid.picture(8, 8)
+    assert case_metrics(prediction, reference, {"one": (1,)}, 3, grid)["one"]["HD95"] == 0
+    assert case_metrics(prediction, reference, {"one": (1,)}, None, grid)["one"]["HD95"] > 3

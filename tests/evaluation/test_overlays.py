@@ -141,6 +141,13 @@ def test_ignored_voxels_are_neither_drawn_nor_counted_for_the_slice():
     np.testing.assert_array_equal(np.asarray(panel), np.asarray(case_panel(image, prediction, prediction, "case_1")))
 
 
+def test_panel_can_be_small():
+    image, mask = np.zeros((1, 1, 64, 48), np.float32), np.zeros((1, 64, 48), np.uint8)
+    small, usual = case_panel(image, mask, mask, "case_1", longest=128), case_panel(image, mask, mask, "case_1")
+    assert small.size == (6 + 3 * (96 + 6), 6 + 20 + 128 + 6)
+    assert usual.width > 2 * small.width
+
+
 def test_sheet_holds_every_panel(tmp_path):
     colours = [(200, 10, 10), (10, 200, 10), (10, 10, 200)]
     panels = [(f"case_{i} " * 30, Image.new("RGB", (900, 50 + i), colour)) for i, colour in enumerate(colours)]
@@ -153,3 +160,11 @@ def test_sheet_holds_every_panel(tmp_path):
     assert array.shape[1] < 3200
     assert (array[6:20, 6:906] > 100).any()  # the title, shortened to the panel's width
     assert not (array[6:20, 907:912] > 0).any()
+
+
+def test_sheet_has_as_many_columns_as_asked_for(tmp_path):
+    panels = [(f"case_{i}", Image.new("RGB", (50, 40))) for i in range(4)]
+    for columns in (1, 2, 4):
+        write_sheet(tmp_path / "sheet.png", panels, columns)
+        with Image.open(tmp_path / "sheet.png") as sheet:
+            assert sheet.size == (6 + columns * 56, 6 + 4 // columns * 66)

@@ -1,12 +1,14 @@
-"""The structure and the means of summary.json."""
+"""The structure, the means and the intervals of summary.json."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from delightsam_pipeline.data.image import Grid
 from delightsam_pipeline.evaluation.metrics import case_metrics
-from delightsam_pipeline.evaluation.summary import CaseResult, mean_dice, summarise, table
+from delightsam_pipeline.evaluation.summary import CaseResult, labels_of, mean_dice, results_of, summarise
 from delightsam_pipeline.files import read_json, write_json
 
 LABELS = {"kidney": (1,), "tumour": (2,), "organ": (1, 2)}
@@ -75,7 +77,6 @@ def test_a_class_that_is_nowhere_has_no_mean_and_does_not_spoil_the_others():
     assert summary["mean"]["7"]["Dice"] is None
     assert summary["mean"]["7"]["n_defined"] == 0
     assert mean_dice(summary) == 1
-    assert "-" in table(summary).splitlines()[2].split()
 
 
 def test_no_class_anywhere_and_no_cases():
@@ -83,14 +84,59 @@ def test_no_class_anywhere_and_no_cases():
     assert mean_dice(summarise([case("a", [1, 0], [0, 1], labels)], labels)) is None
     empty = summarise([], labels)
     assert mean_dice(empty) is None
-    assert table(empty).splitlines()[-1].split() == ["mean", "0", "-", "-"]
     json.dumps(empty, allow_nan=False)
 
 
-def test_table(summary):
-    rows = [line.split() for line in table(summary).splitlines()]
-    assert rows[0] == ["class", "cases", "Dice", "IoU"]
-    assert rows[1] == ["kidney", "2", "of", "3", "0.7500", "0.6667"]
-    assert rows[3][:3] == ["organ", "3", "0.7667"]
-    assert rows[-1][:3] == ["mean", "3", f"{mean_dice(summary):.4f}"]
-    assert len({len(line) for line in table(summary).splitlines()}) == 1
+def test_what_is_missed_is_counted(summary):
+    missed = summarise([case("a", [0, 2, 2, 0], [1, 1, 2, 2]), case("b", [1, 0, 0, 0], [1, 0, 0, 0])], LABELS)
+    assert [missed["mean"][key]["n_missed"] for key in ("1", "2", "(1, 2)")] == [1, 0, 0]
+    assert [summary["mean"][key]["n_missed"] for key in ("1", "2", "(1, 2)")] == [0, 0, 0]
+
+
+def test_keys_are_read_as_nnunet_reads_them(summary):
+    """A number, or else a tuple of the numbers between commas."""
+
+    def read(key):
+        try:
+            return int(key)
+        except ValueError:
+            return tuple(int(part) for part in key.replace("(", "").replace(")", "").split(",") if part)
+
+    for part in (summary["mean"], *(row["metrics"] for row in summary["metric_per_case"])):
+        assert [read(key) for key in part] == [1, 2, (1, 2)]
+    assert labels_of(summary) == LABELS
+
+
+def test_units_are_said_once_where_surfaces_were_measured(summary):
+    assert not {"unit", "volume_unit", "tolerance"} & summary.keys()
+    grid = Grid((1, 2, 3), (5.0, 1.0, 2.0))
+    array = np.array([[[1, 1, 0], [0, 0, 2]]])
+    metrics = case_metrics(array, array, {"kidney": (1,)}, grid=grid)
+    measured = summarise([CaseResult("a", metrics, "r", "p")], {"kidney": (1,)}, "mm", 1.5)
+    assert (measured["unit"], measured["volume_unit"], measured["tolerance"]) == ("mm", "ml", 1.5)
+    assert measured["foreground_mean"] | measured["mean"]["1"] == measured["mean"]["1"]
+    assert measured["mean"]["1"]["HD95"] == 0 and measured["mean"]["1"]["NSD"] == 1
+    assert measured["mean"]["1"]["Volume_ref"] == pytest.approx(0.02)
+
+
+def test_cases_come_back_from_a_summary(summary):
+    again = summarise(results_of(summary), labels_of(summary))
+    assert again == summary
+
+
+def test_groups_are_kept_and_a_case_without_one_is_its_own():
+    cases = [replace(case(name, [1, 0], [1, 0]), group=group) for name, group in (("a", "p"), ("b", "p"), ("c", None))]
+    summary = summarise(cases, LABELS)
+    assert [row["group"] for row in summary["metric_per_case"]] == ["p", "p", "c"]
+    assert summary["n_groups"] == 2
+
+
+def test_intervals_from_ten_groups_on():
+    cases = [case(f"c{i}", [1, 1, 2, 0], [1, i % 2, 2, i % 3 == 0]) for i in range(10)]
+    assert summarise(cases[:9], LABELS)["intervals"] is None
+    assert summarise([replace(c, group="p") for c in cases[:2]] + cases[2:], LABELS)["intervals"] is None
+    intervals = summarise(cases, LABELS)["intervals"]
+    assert set(intervals["mean"]) == {"1", "2", "(1, 2)"} and set(intervals["mean"]["1"]) == {"Dice", "IoU"}
+    low, high = intervals["foreground_mean"]["Dice"]
+    assert 0 < low < mean_dice(summarise(cases, LABELS)) < high < 1
+    json.dumps(intervals, allow_nan=False)

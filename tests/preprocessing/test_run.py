@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,14 @@ def test_a_dataset_becomes_a_store(raw, tmp_path):
         assert np.array_equal(case.labels()[0], picture(number)[1])
         assert case.slices().shape == (1, 1, *case.back.scaled) and case.mask().shape == (1, *case.back.scaled)
         assert set(np.unique(case.mask())) == {0, 1, 2} and case.present == ((0,), (0,))
+
+
+def test_groups_are_kept_in_the_store(raw, tmp_path):
+    grouped = replace(raw, cases=tuple(replace(c, group="p" if c.name in "ab" else c.name) for c in raw.cases))
+    both(grouped, tmp_path / "out")
+    assert [case.group for case in Store.load(tmp_path / "out").cases.values()] == ["p", "p", "c", "d", "e", "f"]
+    both(raw, tmp_path / "out")
+    assert [case.group for case in Store.load(tmp_path / "out").cases.values()] == list("abcdef")
 
 
 def test_volumes_become_a_store(volumes, tmp_path):

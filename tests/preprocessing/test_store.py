@@ -61,6 +61,15 @@ def test_cases_come_back(folder, plan):
         assert case.present == ((1, 2), (3,))
 
 
+def test_a_store_may_know_no_groups(folder):
+    assert {case.group for case in Store.load(folder).cases.values()} == {None}
+    write_json(folder / "groups.json", {"a": "patient"})
+    assert [case.group for case in Store.load(folder).cases.values()] == ["patient", None]
+    write_json(folder / "groups.json", ["patient"])
+    with pytest.raises(UserError, match=r"groups\.json: is not a map from case to group"):
+        Store.load(folder)
+
+
 def test_present_knows_regions(tmp_path, make_plan_for_tests):
     labels = Labels(("whole", "core"), ((1, 2), (2,)), (1, 2), frozenset({0, 1, 2}))
     plan = make_plan_for_tests(labels=labels.to_dict())

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.evaluation.summary import TRAINED_ON
 from delightsam_pipeline.inference.device import choose_device
 from delightsam_pipeline.training.loop import train
 from delightsam_pipeline.training.setup import Options, start
@@ -61,7 +62,8 @@ def same(first, second):
 
 def test_what_a_run_leaves_behind(finished):
     names = {str(f.relative_to(finished.folder)) for f in finished.folder.rglob("*") if f.is_file()}
-    each = {f"validation/{head}/{file}" for head in ("us", "xr") for file in ("summary.json", "worst_cases.png")}
+    written = ("summary.json", "scores.csv", "worst_cases.png")
+    each = {f"validation/{head}/{file}" for head in ("us", "xr") for file in written}
     plans = {"plans/us.json", "plans/xr.json"}
     files = {"model.json", "model.safetensors", "best.safetensors", "last.pt", "progress.csv", "progress.png"}
     assert names == each | plans | files
@@ -73,6 +75,7 @@ def test_what_a_run_leaves_behind(finished):
     assert list(card["heads"]) == ["us", "xr"] and len(card["provenance"]["training_cases"]["us"]) == 4
     summary = json.loads((finished.folder / "validation/us/summary.json").read_text())
     assert 0 <= progress.history[-1]["dice_us"] <= 1 and list(summary["classes"].values()) == ["lesion"]
+    assert {"HD95", "NSD"} < summary["mean"]["1"].keys() and "note" not in summary
 
 
 def test_a_stopped_run_goes_on_as_if_undisturbed(finished, stores, cpu, tmp_path):
@@ -163,6 +166,14 @@ def test_a_time_budget_ends_the_run(stores, cpu, tmp_path):
     assert train(run)
     assert 1 <= run.progress.step < 20
     assert (tmp_path / "validation" / "us" / "summary.json").is_file()
+
+
+def test_fold_all_says_that_its_scores_are_of_training_cases(stores, cpu, tmp_path, caplog):
+    run = start({"us": stores["us"]}, tmp_path, Options("all", epochs=1), cpu)
+    with caplog.at_level(logging.INFO):
+        assert train(run)
+    note = json.loads((tmp_path / "validation" / "us" / "summary.json").read_text())["note"]
+    assert note == TRAINED_ON and f"note: {note}" in caplog.text
 
 
 def test_an_unknown_fold(stores, cpu, tmp_path):

@@ -1,0 +1,96 @@
+"""Scores to read: a summary as lines of text, and as scores.csv."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from delightsam_pipeline.evaluation.intervals import FEWEST_GROUPS
+from delightsam_pipeline.files import writing
+
+_LONGEST_NAME = 28
+
+
+def table(summary: Mapping[str, Any]) -> str:
+    """Lines of text: class, cases, Dice with its interval, IoU, and HD95 and NSD where they were measured.
+
+    The last row is the mean over the classes. Where Dice is not defined in some cases, the number of cases says in how
+    many it is. Below stand the remarks: what the intervals are, empty masks, the summary's `note`.
+    """
+    intervals = summary.get("intervals") or {"mean": {}, "foreground_mean": {}}
+    unit, overall = summary.get("unit"), summary["foreground_mean"]
+    head = ("class", "cases", "Dice", "IoU") if unit is None else ("class", "cases", "Dice", "IoU", *_headings(summary))
+    rows = [head]
+    for key, name in summary["classes"].items():
+        mean = summary["mean"][key]
+        cases, defined = mean["n_cases"], mean["n_defined"]
+        shown = str(cases) if cases == defined else f"{defined} of {cases}"
+        rows.append((shortened(name), shown, *_numbers(mean, intervals["mean"].get(key, {}), unit)))
+    n_cases = str(len(summary["metric_per_case"]))
+    rows.append(("mean", n_cases, *_numbers(overall, intervals["foreground_mean"], unit)))
+    return "\n".join([columns(rows), *_remarks(summary)])
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of the same length as lines; the first column begins at the left, the others end at the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in range(1, len(row)))]) for row in rows
+    )
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number for a table; a dash for what is not defined."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def shortened(name: str) -> str:
+    """A class's name, its end left out where it is long."""
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 3] + "..."
+
+
+def write_scores(file: Path, summary: Mapping[str, Any]) -> None:
+    """Write a CSV of one row per case and class: name, group, class, every metric; an empty cell for None."""
+    names = summary["classes"]
+    units = {"HD95": summary.get("unit")} | dict.fromkeys(("Volume_pred", "Volume_ref"), summary.get("volume_unit"))
+    scored = [(row, key, metrics) for row in summary["metric_per_case"] for key, metrics in row["metrics"].items()]
+    with writing(file) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        metrics = scored[0][2] if scored else ()
+        writer.writerow(["name", "group", "class", *(f"{m}_{units[m]}" if m in units else m for m in metrics)])
+        for row, key, metrics in scored:
+            writer.writerow([row["name"], row["group"], names[key], *metrics.values()])
+
+
+def _headings(summary: Mapping[str, Any]) -> tuple[str, str]:
+    return f"HD95 {summary['unit']}", f"NSD {summary['tolerance']:g} {summary['unit']}"
+
+
+def _numbers(mean: Mapping[str, Any], intervals: Mapping[str, Any], unit: str | None) -> tuple[str, ...]:
+    dice, interval = number(mean.get("Dice")), intervals.get("Dice")
+    if interval is not None:
+        dice += f" [{number(interval[0])}, {number(interval[1])}]"
+    surfaces = () if unit is None else (number(mean.get("HD95"), 2), number(mean.get("NSD")))
+    return dice, number(mean.get("IoU")), *surfaces
+
+
+def _remarks(summary: Mapping[str, Any]) -> list[str]:
+    remarks = []
+    if summary.get("intervals"):
+        remarks.append(f"[95 % intervals by bootstrap over {summary['n_groups']} {_groups(summary)}]")
+    elif summary["metric_per_case"]:
+        remarks.append(f"single values: under {FEWEST_GROUPS} {_groups(summary)}, so no intervals")
+    for what, key in (("predicted where there is none", "n_false_positive_on_empty"), ("missed wholly", "n_missed")):
+        counts = {name: summary["mean"][label].get(key, 0) for label, name in summary["classes"].items()}
+        shown = ", ".join(f"{shortened(name)} in {count}" for name, count in counts.items() if count)
+        if shown:
+            remarks.append(f"{what}: {shown}")
+    if "note" in summary:
+        remarks.append(f"note: {summary['note']}")
+    return remarks
+
+
+def _groups(summary: Mapping[str, Any]) -> str:
+    return "cases" if summary["n_groups"] == len(summary["metric_per_case"]) else "groups of cases"
