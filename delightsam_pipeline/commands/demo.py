@@ -63,6 +63,7 @@ def _step(command: Callable, name: str, *arguments: str) -> None:
 
 def _report(home: Path, raw: list[Path], model: Path) -> None:
     """Dice on the unseen cases of every dataset as a table, and pictures of two middling cases of each."""
+    from delightsam_pipeline.data.dataset import load_definitions
     from delightsam_pipeline.evaluation.overlays import write_sheet
     from delightsam_pipeline.evaluation.summary import worst_cases
 
@@ -76,10 +77,9 @@ def _report(home: Path, raw: list[Path], model: Path) -> None:
         count = len(summary["metric_per_case"])
         ranked = worst_cases(summary, count)
         middling = [ranked[count // 3], ranked[2 * count // 3]]
-        description = read_json(dataset / "dataset.json")
-        channels = len(description["channel_names"])
-        panels = evaluate.panels(middling, dataset / "imagesTs", channels, None, _PICTURE_SIDE)
-        drawn += [(f"{description['modality']}-like, {title}", panel) for title, panel in panels]
+        file = dataset / "dataset.json"
+        panels = evaluate.panels(middling, dataset / "imagesTs", load_definitions(file), _PICTURE_SIDE)
+        drawn += [(f"{read_json(file)['modality']}-like, {title}", panel) for title, panel in panels]
     write_sheet(home / "overview.png", drawn, columns=len(middling))
     log.info("\n%-28s %-12s %5s %7s", "dataset (unseen cases)", "class", "cases", "Dice")
     log.info("%s", "\n".join(rows))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from delightsam_pipeline.commands.common import Parser, command, count, folder, log
 from delightsam_pipeline.commands.cross_validation import cross_validate
 from delightsam_pipeline.errors import UserError
-from delightsam_pipeline.files import read_json, write_json
+from delightsam_pipeline.files import write_json
 from delightsam_pipeline.paths import find_dataset, raw_roots
 
 _FILE, _WORST = "dataset.json", 8
@@ -71,9 +71,9 @@ def _work(args) -> None:
     file = (find_dataset(args.dataset, raw_roots()) if args.dataset else args.reference.resolve().parent) / _FILE
     if args.protocol is not None:
         _refuse(args, "--protocol paper", "against", "tolerance", "images", "worst")
-        _paper(args, *_definitions(file))
+        _paper(args, _definitions(file).labels)
     else:
-        _scores(args, *_definitions(file), _groups(file))
+        _scores(args, _definitions(file))
 
 
 def _refuse(args, what: str, *names: str) -> None:
@@ -83,7 +83,7 @@ def _refuse(args, what: str, *names: str) -> None:
         raise UserError(f"{given[0]} does not go with {what}", fix=f"leave out {' and '.join(given)}")
 
 
-def _paper(args, labels, _channels: int) -> None:
+def _paper(args, labels) -> None:
     from delightsam_pipeline.evaluation.paper import paper_summary, paper_table
 
     summary = paper_summary(args.reference, args.prediction, labels)
@@ -92,16 +92,18 @@ def _paper(args, labels, _channels: int) -> None:
     log.info("%s\nscores of every case in %s", paper_table(summary), output)
 
 
-def _scores(args, labels, channels: int, groups: dict[str, str]) -> None:
+def _scores(args, known) -> None:
     from delightsam_pipeline.evaluation.comparison import compare, comparison_table
     from delightsam_pipeline.evaluation.folders import evaluate_folders
     from delightsam_pipeline.evaluation.surfaces import TOLERANCE
     from delightsam_pipeline.evaluation.tables import table, write_scores
 
+    if args.images is not None and not args.images.is_dir():
+        raise UserError("is not a folder of images", file=args.images)
     tolerance = TOLERANCE if args.tolerance is None else args.tolerance
-    summary = evaluate_folders(args.reference, args.prediction, labels, tolerance, groups)
+    summary = evaluate_folders(args.reference, args.prediction, known.labels, tolerance, known.groups)
     if args.against is not None:
-        other = evaluate_folders(args.reference, args.against, labels, tolerance, groups)
+        other = evaluate_folders(args.reference, args.against, known.labels, tolerance, known.groups)
         summary["comparison"] = compare(summary, other, str(args.against))
     output = args.output or args.prediction / "summary.json"
     write_json(output, summary)
@@ -110,10 +112,10 @@ def _scores(args, labels, channels: int, groups: dict[str, str]) -> None:
     if args.against is not None:
         log.info("%s", comparison_table(summary))
     log.info("scores of every case in %s and scores.csv beside it", output)
-    _draw(args, summary, output, channels, labels.ignore)
+    _draw(args, summary, output, known)
 
 
-def _draw(args, summary: dict, output: Path, channels: int, ignore: int | None) -> None:
+def _draw(args, summary: dict, output: Path, known) -> None:
     from delightsam_pipeline.evaluation.overlays import write_sheet
     from delightsam_pipeline.evaluation.summary import worst_cases
 
@@ -121,41 +123,33 @@ def _draw(args, summary: dict, output: Path, channels: int, ignore: int | None) 
     reference = Path(os.path.abspath(args.reference))
     images = args.images or reference.parent / reference.name.replace("labels", "images")
     if most and images.is_dir() and images != reference:
-        drawn = panels(worst_cases(summary, most), images, channels, ignore)
+        drawn = panels(worst_cases(summary, most), images, known)
         picture = output.with_name("worst_cases.png")
         if drawn:
             write_sheet(picture, drawn)
             log.info("pictures of the worst cases in %s", picture)
 
 
-def _groups(file: Path) -> dict[str, str]:
-    """Case -> patient or video, as far as dataset.json knows."""
-    groups = read_json(file).get("group", {})
-    if not isinstance(groups, dict) or not all(isinstance(group, str) for group in groups.values()):
-        found = json.dumps(groups)[:80]
-        raise UserError("'group' is not a map", file=file, expected='{"CASE": "patient"}', found=found)
-    return groups
-
-
-def _definitions(file: Path) -> tuple:
-    """Labels and number of channels of a dataset.json, whether or not its images are there."""
+def _definitions(file: Path):
+    """What a dataset.json declares, whether or not its images are there."""
     from delightsam_pipeline.data.dataset import load_definitions
 
     if not file.is_file():
         raise UserError("does not exist", file=file, fix="name the dataset with -d, so that its labels are known")
-    definitions = load_definitions(file)
-    return definitions.labels, len(definitions.channel_names)
+    return load_definitions(file)
 
 
-def panels(cases: Sequence[tuple], images: Path, channels: int, ignore: int | None, longest: int = 512) -> list[tuple]:
+def panels(cases: Sequence[tuple], images: Path, known, longest: int = 512) -> list[tuple]:
     """(title, picture) of cases as `worst_cases` gives them, for those whose image is in the folder `images`.
 
-    longest : pixels that the longer side of a slice has at most. What cannot be drawn is left out with a warning.
+    known : the dataset's Definitions. longest : pixels that the longer side of a slice has at most.
+
+    What cannot be drawn is left out with a warning.
     """
     from delightsam_pipeline.data.dataset import input_cases
 
     try:
-        files = {case.name: case.images for case in input_cases(images, channels)}
+        files = {case.name: case.images for case in input_cases(images, len(known.channel_names))}
     except (UserError, OSError) as error:
         log.warning("no pictures: %s", error)
         return []
@@ -163,24 +157,24 @@ def panels(cases: Sequence[tuple], images: Path, channels: int, ignore: int | No
     for name, dice, row in cases:
         if name in files:
             try:
-                drawn.append((f"Dice {dice:.3f}", _panel(name, files[name], row, ignore, longest)))
+                drawn.append((f"Dice {dice:.3f}", _panel(name, files[name], row, known.labels, longest)))
             except (UserError, OSError) as error:
                 log.warning("no picture of case %s: %s", name, error)
     return drawn
 
 
-def _panel(name: str, files: tuple[Path, ...], row: dict, ignore: int | None, longest: int):
+def _panel(name: str, files: tuple[Path, ...], row: dict, labels, longest: int):
     from delightsam_pipeline.data.formats import read_case
     from delightsam_pipeline.data.masks import read_labels
     from delightsam_pipeline.evaluation.overlays import case_panel
 
-    image, reference = read_case(files), read_labels(Path(row["reference_file"]))
-    prediction = read_labels(Path(row["prediction_file"]))
+    image, prediction = read_case(files), read_labels(Path(row["prediction_file"]), replace(labels, codes=None))
+    reference = read_labels(Path(row["reference_file"]), labels, prediction)
     shape, expected = image.array.shape[1:], reference.array.shape[1:]
     if shape != expected:
         raise UserError("has another size than its masks", file=files[0], expected=expected, found=shape)
     masks = prediction.array[0], reference.array[0]
-    return case_panel(image.array, *masks, name, image.grid.spacing[1:], ignore, longest)
+    return case_panel(image.array, *masks, name, image.grid.spacing[1:], labels.ignore, longest)
 
 
 main = command(parser, _work)

@@ -31,11 +31,16 @@ _REQUIRED = {
 
 @dataclass(frozen=True)
 class Definitions:
-    """What a dataset's images and labels mean: labels, channels in order, the images' ending (None: any format)."""
+    """What a dataset's images and labels mean.
+
+    channel_names : in channel order. file_ending : of the images, None for any format.
+    groups : from case to patient or video; a case without an entry is its own.
+    """
 
     labels: Labels
     channel_names: tuple[str, ...]
     file_ending: str | None
+    groups: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def load_dataset(folder: Path) -> Dataset:
         raise UserError("has no training cases", file=folder)
     if value.get("numTraining", len(cases)) != len(cases):
         _log.warning("%s: numTraining is %s but there are %d training cases", file, value["numTraining"], len(cases))
-    cases = _grouped(cases, value.get("group", {}), file)
+    cases = _grouped(cases, known.groups, file)
     ending = ending or ending_of(cases[0].images[0])
     name = folder.resolve().name
     return Dataset(folder, name, known.labels, channel_names, ending, value.get("modality"), cases)
@@ -90,7 +95,8 @@ def _read(file: Path) -> tuple[dict[str, Any], Definitions]:
     _check_entries(value, file)
     channel_names = _channel_names(value["channel_names"], file)
     labels = Labels.parse(value["labels"], file, value.get("regions_class_order"), value.get("mask_values"))
-    return value, Definitions(labels, channel_names, _file_ending(value.get("file_ending"), file))
+    ending, groups = _file_ending(value.get("file_ending"), file), _groups(value.get("group", {}), file)
+    return value, Definitions(labels, channel_names, ending, groups)
 
 
 def check_case(case: Case, dataset: Dataset) -> tuple[Image, Image]:
@@ -223,13 +229,16 @@ def _missing(path: Path, case: str) -> UserError:
     return UserError(f"does not exist, but dataset.json lists it for case '{case}'", file=path, fix=fix)
 
 
-def _grouped(cases: tuple[Case, ...], groups: Any, file: Path) -> tuple[Case, ...]:
-    """The cases with the groups of the entry `group`; a case without one stays its own group."""
-    is_map = isinstance(groups, dict) and all(isinstance(group, str) for group in groups.values())
-    if not is_map:
-        raise UserError(
-            "'group' is not a map", file=file, expected='{"CASE": "patient"}', found=json.dumps(groups)[:80]
-        )
+def _groups(value: Any, file: Path) -> dict[str, str]:
+    """The entry `group`, checked."""
+    if not isinstance(value, dict) or not all(isinstance(group, str) for group in value.values()):
+        found = json.dumps(value)[:80]
+        raise UserError("'group' is not a map", file=file, expected='{"CASE": "patient"}', found=found)
+    return value
+
+
+def _grouped(cases: tuple[Case, ...], groups: dict[str, str], file: Path) -> tuple[Case, ...]:
+    """The cases with their groups; a case without one stays its own group."""
     unknown = sorted(groups.keys() - {case.name for case in cases})
     if unknown:
         raise UserError("'group' has cases that are not in the dataset", file=file, found=", ".join(unknown[:10]))

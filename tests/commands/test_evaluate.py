@@ -46,6 +46,21 @@ def test_scores_are_written_and_printed(squares, call):
     assert float(rows[0]["Dice"]) == pytest.approx(2 * 31 / 63)
 
 
+def test_references_as_people_have_them_are_scored_and_drawn(squares, call):
+    reference = squares()
+    for file in reference.iterdir():
+        Image.fromarray(np.array(Image.open(file)) * np.uint8(255)).save(file)
+    answer = call("evaluate", reference, "good", "--images", reference.parent / "imagesTr")
+    assert answer.code == 0 and "pictures of the worst cases in good/worst_cases.png" in answer.out, answer
+    assert "no picture" not in answer.out + answer.err
+    assert read_json(Path("good/summary.json"))["foreground_mean"]["Dice"] > 0.98
+
+
+def test_images_that_are_not_there_are_told_before_anything_is_scored(squares, fails):
+    assert "nowhere: is not a folder of images" in fails("evaluate", squares(), "good", "--images", "nowhere")
+    assert not Path("good/summary.json").exists()
+
+
 def test_two_methods(squares, call):
     answer = call("evaluate", squares(cases=10), "good", "--against", "poor", "--worst", "0")
     assert answer.code == 0, answer
