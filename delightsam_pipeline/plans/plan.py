@@ -53,18 +53,12 @@ class Normalisation(_Strict):
 
 
 class Augmentation(_Strict):
-    """What may be done to a training slice. scale : from, to. flips : per in-plane axis (rows, columns).
-
-    turned_share : share of the slices that are rotated, and of those that are scaled. shift : how far an image that is
-    seen whole is moved at most, as a share of the patch. Their defaults are those of plans that have no such entries.
-    """
+    """What may be done to a training slice. scale : from, to. flips : per in-plane axis (rows, columns)."""
 
     rotation_degrees: Annotated[float, Field(ge=0, le=180)]
     scale: tuple[Positive, Positive]
     flips: tuple[bool, bool]
     colour: bool
-    turned_share: Share = 0.3
-    shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0
 
 
 class Training(_Strict):

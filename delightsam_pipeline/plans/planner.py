@@ -139,12 +139,7 @@ def _augmentation(
             why += f"; {('rows', 'columns')[place]} are not flipped, since '{named[0]}' names a side"
     reasons["augmentation"] = why
     return Augmentation(
-        rotation_degrees=modality.rotation_degrees,
-        scale=(0.7, 1.4),
-        flips=(flips[0], flips[1]),
-        colour=modality.colour,
-        turned_share=0.7,  # nnU-Net has 0.2, for a thousand epochs; small datasets are learnt by heart long before
-        shift=0.125,
+        rotation_degrees=modality.rotation_degrees, scale=(0.7, 1.4), flips=(flips[0], flips[1]), colour=modality.colour
     )
 
 

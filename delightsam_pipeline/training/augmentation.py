@@ -1,4 +1,4 @@
-"""The plan's augmentation as batchgenerators transforms (ranges as in nnU-Net, see docs)."""
+"""The plan's augmentation as batchgenerators transforms (probabilities and ranges near to nnU-Net)."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def transforms(plan: Plan) -> Compose:
             border_cval_seg=UNKNOWN,
             order_seg=0,
             random_crop=False,
-            p_scale_per_sample=chosen.turned_share,
-            p_rot_per_sample=chosen.turned_share,
+            p_scale_per_sample=0.3,
+            p_rot_per_sample=0.3,
         ),
         GaussianNoiseTransform(noise_variance=(0, 0.1), p_per_sample=0.1),
         GaussianBlurTransform((0.5, 1.0), different_sigma_per_channel=False, p_per_sample=0.2),

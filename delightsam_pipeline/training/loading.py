@@ -111,9 +111,6 @@ def _boxes(plan: Plan, case: StoredCase, centre, generator: np.random.Generator)
             # anywhere that keeps the drawn pixel within the inner half of the patch
             wander = generator.integers(-patch // 4, patch // 4 + 1)
             begin = int(np.clip(centre[axis] + offset + wander - patch // 2, 0, side - patch))
-        if side == patch:
-            most = round(patch * plan.augmentation.shift)
-            begin += int(generator.integers(-most, most + 1))
         boxes.append((begin - margin, begin + patch + margin))
     return boxes
 
