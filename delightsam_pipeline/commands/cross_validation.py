@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from delightsam_pipeline.commands.common import log
+from delightsam_pipeline.commands.models import trained_on
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.files import read_json, write_json
-from delightsam_pipeline.paths import means, preprocessed_root, results_root
+from delightsam_pipeline.paths import preprocessed_root, results_root
 
 _FOLDS = 5
 
@@ -41,11 +42,9 @@ def _trained(dataset: str) -> Path:
     """The results folder of the model; for several datasets the one that names them in this order, else in any."""
     if Path(dataset).is_dir() and any(Path(dataset).glob("fold_*")):
         return Path(dataset)
-    root, wanted = results_root(), dataset.split("+")
+    root = results_root()
     trained = sorted({file.parents[1] for file in root.glob("*/fold_*/model.json")})
-    named = {f: f.name.split("+") for f in trained if f.name.count("+") == dataset.count("+")}
-    found = [f for f, names in named.items() if all(map(means, wanted, names))]
-    found = found or [f for f, names in named.items() if all(any(means(w, n) for w in wanted) for n in names)]
+    found = trained_on(dataset, trained)
     if len(found) != 1:
         problem = f"'{dataset}' means several models" if found else f"no model has been trained on '{dataset}'"
         listed = ", ".join(f.name for f in found or trained) or "none"

@@ -27,7 +27,9 @@ def find_models(model: Path | None, dataset: str | None, folds: Sequence[str] | 
     if not found:
         fix = "train one with dlsam_train, or give its folder with -m"
         raise UserError("there is no trained model", file=results_root(), fix=fix)
-    chosen = found if dataset is None else _trained_on(dataset, found)
+    trained = sorted({f.parent for f in found})
+    wanted = trained if dataset is None else trained_on(dataset, trained)
+    chosen = [f for f in found if f.parent in wanted]
     names = sorted({f.parent.name for f in chosen})
     if len(names) != 1:
         problem = "several models have been trained" if names else f"no model has been trained on '{dataset}'"
@@ -70,9 +72,9 @@ def _of_folds(folders: list[Path], folds: Sequence[str] | None) -> list[Path]:
     return [chosen]
 
 
-def _trained_on(dataset: str, folders: list[Path]) -> list[Path]:
-    """The folds in a results folder that `dataset` means, several joined with + part by part; else in any order."""
+def trained_on(dataset: str, folders: list[Path]) -> list[Path]:
+    """The results folders that `dataset` means, several datasets joined with + part by part; else in any order."""
     wanted = dataset.split("+")
-    parts = {f: f.parent.name.split("+") for f in folders if f.parent.name.count("+") == dataset.count("+")}
+    parts = {f: f.name.split("+") for f in folders if f.name.count("+") == dataset.count("+")}
     in_order = [f for f, names in parts.items() if all(map(means, wanted, names))]
     return in_order or [f for f, names in parts.items() if all(any(means(w, n) for w in wanted) for n in names)]
