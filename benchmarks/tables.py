@@ -32,38 +32,39 @@ def baselines() -> dict[str, dict]:
     return json.loads((ROOT / "benchmarks" / "results" / "baselines.json").read_text(encoding="utf-8"))
 
 
-def head_dice(rows: list[dict], dataset: str, together: bool) -> dict[str, float]:
-    """Time budget -> Dice of a dataset's models of their own, or of models trained on several datasets."""
-    rows = [row for row in rows if dataset in row["heads"] and (len(row["heads"]) > 1) == together]
-    return {row["time_budget"]: row["heads"][dataset]["foreground_mean"]["Dice"] for row in rows}
-
-
 def comparison(rows: list[dict]) -> str:
-    """One line a dataset: scores of models of its own, of the one for all, and of what needs no network."""
+    """One line a dataset: fold 0 on a CPU, by models of its own and by one for all; and what needs no network."""
+    rows = [row for row in rows if row["fold"] == "0" and row["hardware"]["gpu"] is None]
     datasets = sorted({head for row in rows for head in row["heads"]})
-    alone, together = ({d: head_dice(rows, d, several) for d in datasets} for several in (False, True))
-    columns = [(alone, budget, "alone") for budget in budgets(alone)]
-    columns += [(together, budget, f"one model of {len(datasets)} heads") for budget in budgets(together)]
-    titles = [f"{kind}, {budget.replace('m', ' min')}" for _, budget, kind in columns]
+    columns: dict[tuple[int, float], dict[str, str]] = {}
+    for row in rows:
+        cells = columns.setdefault((len(row["heads"]), minutes(row["time_budget"])), {})
+        for head, found in row["heads"].items():
+            if head in cells:
+                raise ValueError(f"two records say what {head} has after {row['time_budget']}")
+            cells[head] = number(found["foreground_mean"]["Dice"]) + ("*" if "note" in row else "")
+    titles = [f"{'alone' if n == 1 else f'one model of {n} heads'}, {time:g} min" for n, time in sorted(columns)]
     header = ["dataset", "training / validation cases", *titles, "constant mask", "threshold"]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for dataset in datasets:
         base = baselines()[dataset]
         cells = [dataset, f"{base['training_cases']} / {base['validation_cases']}"]
-        cells += [number(found[dataset].get(budget)) for found, budget, _ in columns]
+        cells += [columns[key].get(dataset, "") for key in sorted(columns)]
         cells += [number(base[kind]["dice"]) for kind in ("constant_mask", "threshold")]
         lines.append("| " + " | ".join(cells) + " |")
+    if any("note" in row for row in rows):
+        lines.append("\n\\* see the note of the [record](WHERE#all-records)")
     return "\n".join(lines)
 
 
-def budgets(found: dict[str, dict[str, float]]) -> list[str]:
-    """Every time budget that was measured, shortest first."""
-    return sorted({budget for scores in found.values() for budget in scores}, key=lambda b: float(b.rstrip("m")))
+def minutes(budget: str) -> float:
+    """A time budget such as 90s, 20m or 1.5h in minutes."""
+    return float(budget[:-1]) * {"s": 1 / 60, "m": 1, "h": 60}[budget[-1]]
 
 
-def number(value: float | None) -> str:
-    """Three decimals, or nothing."""
-    return "" if value is None else f"{value:.3f}"
+def number(value: float) -> str:
+    """Three decimals."""
+    return f"{value:.3f}"
 
 
 def step_line(step: dict) -> str:
@@ -111,8 +112,8 @@ def main() -> int:
     check = parser.parse_args().check
     rows, changed = records(), False
     for file, name, content in (
-        (ROOT / "README.md", "measured", comparison(rows)),
-        (ROOT / "docs" / "results" / "README.md", "comparison", comparison(rows)),
+        (ROOT / "README.md", "measured", comparison(rows).replace("WHERE", "docs/results/README.md")),
+        (ROOT / "docs" / "results" / "README.md", "comparison", comparison(rows).replace("WHERE", "")),
         (ROOT / "docs" / "results" / "README.md", "results", long_table(rows)),
     ):
         old = file.read_text(encoding="utf-8")

@@ -31,7 +31,9 @@ def parser() -> Parser:
         "--dataset",
         help="DATASET whose dataset.json names the labels (default: beside REFERENCE); alone: whose folds to join",
     )
-    p.add_argument("-o", "--output", type=folder, help="summary file (default: PREDICTION/summary.json)")
+    p.add_argument(
+        "-o", "--output", type=folder, help="summary file (default: PREDICTION/summary.json, or summary_paper.json)"
+    )
     p.add_argument(
         "--against",
         type=folder,
@@ -68,6 +70,8 @@ def _work(args) -> None:
         return
     if args.prediction is None:
         raise UserError("the folder of predicted masks is missing", fix="give REFERENCE and PREDICTION")
+    if args.output is not None and args.output.suffix != ".json":
+        raise UserError("is no name for a summary", file=args.output, expected="a file that ends in .json")
     file = (find_dataset(args.dataset, raw_roots()) if args.dataset else args.reference.resolve().parent) / _FILE
     if args.protocol is not None:
         _refuse(args, "--protocol paper", "against", "tolerance", "images", "worst")
@@ -107,11 +111,12 @@ def _scores(args, known) -> None:
         summary["comparison"] = compare(summary, other, str(args.against))
     output = args.output or args.prediction / "summary.json"
     write_json(output, summary)
-    write_scores(output.with_name("scores.csv"), summary)
+    scores = output.with_suffix(".csv") if args.output else output.with_name("scores.csv")
+    write_scores(scores, summary)
     log.info("%s", table(summary))
     if args.against is not None:
         log.info("%s", comparison_table(summary))
-    log.info("scores of every case in %s and scores.csv beside it", output)
+    log.info("scores of every case in %s and %s", output, scores.name)
     _draw(args, summary, output, known)
 
 
@@ -124,7 +129,7 @@ def _draw(args, summary: dict, output: Path, known) -> None:
     images = args.images or reference.parent / reference.name.replace("labels", "images")
     if most and images.is_dir() and images != reference:
         drawn = panels(worst_cases(summary, most), images, known)
-        picture = output.with_name("worst_cases.png")
+        picture = output.with_suffix(".png") if args.output else output.with_name("worst_cases.png")
         if drawn:
             write_sheet(picture, drawn)
             log.info("pictures of the worst cases in %s", picture)

@@ -27,7 +27,7 @@ def parser() -> Parser:
         "-f",
         "--fold",
         nargs="+",
-        help="choose these folds' models, averaged if several (default: all, else the lowest)",
+        help="folds whose models predict, averaged if several (default: one, fold all or else the lowest)",
     )
     p.add_argument("--head", help="for a model of several datasets: dataset or modality of these images")
     p.add_argument(

@@ -117,7 +117,7 @@ def check_case(case: Case, dataset: Dataset) -> tuple[Image, Image]:
         )
     if case.label is None:
         raise UserError(f"case {case.name} has no label map", file=case.images[0])
-    return image, read_labels(case.label, dataset.labels, image)
+    return image, read_labels(case.label, dataset.labels, image, may_be_enlarged=True)
 
 
 def _check_entries(value: dict[str, Any], file: Path) -> None:

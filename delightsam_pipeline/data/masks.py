@@ -22,11 +22,14 @@ _ENLARGED = 1.05  # a mask that is larger by less has been padded or cut, not en
 _LOSSY = (".jpg", ".jpeg")
 
 
-def read_labels(path: Path, labels: Labels | None = None, image: Image | None = None) -> Image:
+def read_labels(
+    path: Path, labels: Labels | None = None, image: Image | None = None, may_be_enlarged: bool = False
+) -> Image:
     """The label map [1, z, y, x] in `path`, on canonical axes, in the smallest unsigned type that holds it.
 
     labels : what may stand in it; None takes the numbers as they are.
-    image : what it was drawn on, whose grid it must have; a picture's mask may be larger with the same shape.
+    image : what it was drawn on, whose grid it must have.
+    may_be_enlarged : whether a picture's mask may be larger with the same shape; it is then brought to the picture's.
     The result's `notes` say what was done to the file's content.
     Raises UserError when the file cannot be read, does not fit the image, or holds what was not declared.
     """
@@ -40,7 +43,7 @@ def read_labels(path: Path, labels: Labels | None = None, image: Image | None = 
         raise UserError("is not a label map: its channels differ", file=path, expected="1 channel", found=3, fix=fix)
     grid = stored.grid
     if image is not None:
-        if _is_enlarged(grid, image.grid):
+        if may_be_enlarged and _is_enlarged(grid, image.grid):
             array, grid = _shrunk(array, image.grid.shape), image.grid
             notes.append("larger than its image with the same shape: brought to the image's size by nearest neighbour")
         _require_fit(replace(stored, grid=grid), path, image)

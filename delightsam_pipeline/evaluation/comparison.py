@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.evaluation.intervals import FEWEST_GROUPS, mean_intervals
 from delightsam_pipeline.evaluation.summary import values_of
 from delightsam_pipeline.evaluation.tables import columns, number, shortened
@@ -24,7 +25,11 @@ def compare(summary: Mapping[str, Any], other: Mapping[str, Any], against: str) 
     n_only_prediction, n_only_against : per label key the cases left out because the reference is empty and only
         `summary`, or only `other`, has something there.
     against : what `other` is.
+    Raises UserError when distances have different units.
     """
+    if summary.get("unit") != other.get("unit"):
+        found = f"{summary.get('unit')} and {other.get('unit')}"
+        raise UserError("two methods are measured in different units", found=found, fix="write both in one format")
     keys, metrics = list(summary["classes"]), list(_HIGHER_IS_BETTER)
     first, second = (
         values_of([[row["metrics"][key] for key in keys] for row in each["metric_per_case"]], metrics)

@@ -17,7 +17,7 @@ _AGAIN = "give dlsam_train with this fold again, which only validates a finished
 
 
 def fold_summaries(folder: Path) -> tuple[dict[str, dict[int, dict[str, Any]]], list[str]]:
-    """The finished validations in a training's folder: head -> fold -> summary, and the folds left out.
+    """The finished validations in a training's folder: head -> fold -> summary, and what is left out, "FOLD of HEAD".
 
     Left out are `all` and others whose validation was on the cases they were trained on.
     Raises UserError for a summary that cannot be read.
@@ -29,7 +29,7 @@ def fold_summaries(folder: Path) -> tuple[dict[str, dict[int, dict[str, Any]]], 
         number_ = _FOLD.fullmatch(fold)
         summary = _read(file)
         if number_ is None or summary.get("note") == TRAINED_ON:
-            left_out.add(fold)
+            left_out.add(f"{fold} of {head}")
         else:
             found.setdefault(head, {})[int(number_[1])] = summary
     return {head: dict(sorted(folds.items())) for head, folds in found.items()}, sorted(left_out)

@@ -1,7 +1,7 @@
 """The measures of the De-LightSAM authors' own evaluation, to compare with their paper and for nothing else.
 
-Their script scores every image at 1024 x 1024, smooths Dice and IoU by 1, so that an empty prediction of an empty mask
-scores 1, and drops the Hausdorff distance where a mask is empty.
+Their script takes everything that is not background for one object, scores every image at 1024 x 1024, smooths Dice and
+IoU by 1, so that an empty prediction of an empty mask scores 1, and drops the Hausdorff distance where a mask is empty.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ SENTENCE = "for comparison with the De-LightSAM paper only: its measures hide er
 def paper_summary(reference: Path, prediction: Path, labels: Labels) -> dict[str, Any]:
     """The authors' measures of two folders, with the arguments and errors of `compare_folders`; ready for JSON.
 
-    Its structure is that of `summarise`, with Dice, IoU, HD and HD95 (pixels of 1024 x 1024); a case of many slices has
-    the mean over them.
+    Its structure is that of `summarise`, with Dice, IoU and HD (pixels of 1024 x 1024) of all classes as one; a case of
+    many slices has the mean over them.
     """
-    names = dict(zip(labels.classes, labels.ids, strict=True))
+    names = {"foreground": tuple(sorted({value for ids in labels.ids for value in ids}))}
 
     def measure(expected: Image, predicted: Image) -> dict[str, Metrics]:
         return paper_metrics(predicted.array[0], expected.array[0], names, labels.ignore)
@@ -57,7 +57,10 @@ def paper_summary(reference: Path, prediction: Path, labels: Labels) -> dict[str
 def paper_metrics(
     prediction: np.ndarray, reference: np.ndarray, labels_ids: Mapping[str, Ids], ignore: int | None = None
 ) -> dict[str, Metrics]:
-    """Per class the mean over the slices of two label maps [z y x] of Dice, IoU, HD and HD95 at 1024 x 1024."""
+    """Per class the mean over the slices of two label maps [z y x] of Dice, IoU and HD at 1024 x 1024.
+
+    Volumes are cut along z, images of one slice in its plane.
+    """
     axis = reference.shape.index(1) if 1 in reference.shape else 0
     rows: dict[str, list[Metrics]] = {name: [] for name in labels_ids}
     for pair in zip(np.moveaxis(prediction, axis, 0), np.moveaxis(reference, axis, 0), strict=True):
@@ -71,11 +74,11 @@ def paper_metrics(
 
 
 def paper_table(summary: Mapping[str, Any]) -> str:
-    """Lines of text: class, Dice, IoU, HD, HD95, and the sentence on what they are good for."""
-    rows = [("class", "Dice", "IoU", "HD px", "HD95 px")]
+    """Lines of text: class, Dice, IoU, HD, and the sentence on what they are good for."""
+    rows = [("class", "Dice", "IoU", "HD px")]
     named = [(shortened(name), summary["mean"][key]) for key, name in summary["classes"].items()]
     for name, mean in [*named, ("mean", summary["foreground_mean"])]:
-        rows.append((name, number(mean["Dice"]), number(mean["IoU"]), number(mean["HD"], 2), number(mean["HD95"], 2)))
+        rows.append((name, number(mean["Dice"]), number(mean["IoU"]), number(mean["HD"], 2)))
     return f"{columns(rows)}\n{SENTENCE}"
 
 
@@ -88,9 +91,7 @@ def _resized(labels: np.ndarray) -> np.ndarray:
 def _scores(predicted: np.ndarray, expected: np.ndarray) -> Metrics:
     hits, both = (int(np.count_nonzero(m)) for m in (predicted & expected, predicted | expected))
     hd: float | None = None
-    hd95: float | None = None
     if predicted.any() and expected.any():
-        distances = surface_distances(predicted, expected, (1, 1))
-        hd, hd95 = (float(max(np.percentile(d, percent) for d in distances)) for percent in (100, 95))
+        hd = float(max(distances.max() for distances in surface_distances(predicted, expected, (1, 1))))
     dice, iou = (2 * hits + SMOOTH) / (hits + both + SMOOTH), (hits + SMOOTH) / (both + SMOOTH)
-    return {"Dice": dice, "IoU": iou, "HD": hd, "HD95": hd95}
+    return {"Dice": dice, "IoU": iou, "HD": hd}

@@ -78,7 +78,8 @@ def _numbers(mean: Mapping[str, Any], intervals: Mapping[str, Any], unit: str | 
 
 def _remarks(summary: Mapping[str, Any]) -> list[str]:
     remarks = []
-    if summary.get("intervals"):
+    intervals = summary.get("intervals")
+    if intervals and any(v for row in intervals["mean"].values() for v in row.values()):
         remarks.append(f"[95 % intervals by bootstrap over {summary['n_groups']} {_groups(summary)}]")
     elif summary["metric_per_case"]:
         remarks.append(f"single values: under {FEWEST_GROUPS} {_groups(summary)}, so no intervals")

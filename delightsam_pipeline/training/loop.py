@@ -55,6 +55,7 @@ def train(run: Run, stop: Callable[[], bool] = lambda: False) -> bool:
     _describe(run)
     clock = Clock(run.progress.elapsed)
     if _done(run, clock) < 1:
+        _remove_scores(run.folder)
         loader = batches(run.sources, run.options.seed, run.progress.step, run.options.workers)
         try:
             finished = _epochs(run, clock, loader, stop)
@@ -210,10 +211,15 @@ def _remove_old(folder: Path, restart: bool) -> None:
         raise UserError("holds a model whose training cannot go on (no last.pt)", file=folder, fix=fix)
     old = [folder / name for name in ("model.safetensors", "best.safetensors", "last.pt", "progress.csv")]
     old += [folder / "progress.png", *folder.glob("plans/*.json")]
-    for name in ("summary.json", "scores.csv", "worst_cases.png"):
-        old += folder.glob(f"validation/*/{name}")
     for file in old:
         file.unlink(missing_ok=True)
+
+
+def _remove_scores(folder: Path) -> None:
+    """The scores of weights that training goes on from are not those of the weights it will end with."""
+    for name in ("summary.json", "scores.csv", "worst_cases.png"):
+        for file in folder.glob(f"validation/*/{name}"):
+            file.unlink(missing_ok=True)
 
 
 def _describe(run: Run) -> None:

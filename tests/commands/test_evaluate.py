@@ -61,6 +61,25 @@ def test_images_that_are_not_there_are_told_before_anything_is_scored(squares, f
     assert not Path("good/summary.json").exists()
 
 
+def test_a_prediction_of_another_size_is_refused_though_its_shape_is_the_same(squares, call):
+    reference = squares()
+    for file in Path("good").iterdir():
+        with Image.open(file) as picture:
+            picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.NEAREST).save(file)
+    answer = call("evaluate", reference, "good")
+    assert answer.code == 2 and answer.err.count("does not lie on the same grid") == 3, answer
+
+
+def test_scores_of_one_folder_under_two_names(squares, call, fails):
+    reference = squares()
+    for name in ("a", "b"):
+        assert call("evaluate", reference, "good", "-o", f"{name}.json").code == 0
+    assert {"a.json", "a.csv", "a.png", "b.json", "b.csv", "b.png"} <= {file.name for file in Path().iterdir()}
+    assert "good: is no name for a summary; expected a file that ends in .json" in fails(
+        "evaluate", reference, "good", "-o", "good"
+    )
+
+
 def test_two_methods(squares, call):
     answer = call("evaluate", squares(cases=10), "good", "--against", "poor", "--worst", "0")
     assert answer.code == 0, answer
@@ -133,7 +152,7 @@ def test_folds_are_put_together(trained_folds, call):
     for dataset in ("7", "Squares", "Dataset007_Squares", folder):
         answer = call("evaluate", "-d", dataset)
         assert answer.code == 0, answer
-    assert "fold_all is left out: it was validated on the cases it was trained on" in answer.out
+    assert "fold_all of Dataset007_Squares is left out: it was validated on the cases it was trained on" in answer.out
     assert "mean Dice of fold 0: 1.0000 (2 cases), 1: 1.0000 (1 cases)" in answer.out
     assert "not there yet: fold 2, 3, 4" in answer.out
     merged = read_json(folder / "cross_validation.json")

@@ -40,7 +40,7 @@ def nifti(path: Path, data: np.ndarray) -> Path:
 
 
 def read(path: Path, labels: Labels | None = ONE, image=None) -> tuple[np.ndarray, str]:
-    result = read_labels(path, labels, image)
+    result = read_labels(path, labels, image, may_be_enlarged=True)
     return result.array[0, 0], "; ".join(result.notes)
 
 
@@ -174,6 +174,12 @@ def test_other_sizes_are_refused(tmp_path, shape):
     found = f"expected 60 x 50 pixels; found {shape[1]} x {shape[0]} pixels; check that the files belong together"
     with pytest.raises(UserError, match=rf"mask\.png: does not lie on the same grid as \S+image\.png; {found}"):
         read(save(tmp_path / "mask.png", disc(shape)), ONE, image)
+
+
+def test_larger_masks_are_refused_where_that_was_not_asked_for(tmp_path):
+    image = read_image(save(tmp_path / "image.png", np.zeros((50, 60), np.uint8)))
+    with pytest.raises(UserError, match="expected 60 x 50 pixels; found 120 x 100 pixels"):
+        read_labels(save(tmp_path / "mask.png", disc((100, 120))), ONE, image)
 
 
 def test_volumes_are_never_brought_to_another_size(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from delightsam_pipeline.data.image import Grid
+from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.evaluation.comparison import compare, comparison_table, verdict
 from delightsam_pipeline.evaluation.metrics import case_metrics
 from delightsam_pipeline.evaluation.summary import CaseResult, summarise
@@ -31,6 +32,12 @@ def many(first, second, count=10):
     references = [organ(0, 4)] * count
     one, other = (summary_of([organ(0, method(i)) for i in range(count)], references) for method in (first, second))
     return one | {"comparison": compare(one, other, "there")}
+
+
+def test_methods_in_different_units_are_not_compared():
+    one = summary_of([organ(0, 4)], [organ(0, 4)])
+    with pytest.raises(UserError, match="different units; found mm and px"):
+        compare(one, one | {"unit": "px"}, "there")
 
 
 def test_by_hand():

@@ -62,12 +62,13 @@ def test_what_was_validated_on_its_training_cases_is_left_out(tmp_path):
     save(tmp_path, "fold_0", "A", fold("b"))
     save(tmp_path, "fold_0", "B", fold("c"))
     save(tmp_path, "fold_2", "A", fold("d") | {"note": TRAINED_ON})
+    save(tmp_path, "fold_2", "B", fold("f"))
     save(tmp_path, "fold_all", "A", fold("e"))
     (tmp_path / "fold_3").mkdir()
     heads, left_out = fold_summaries(tmp_path)
-    assert {head: list(folds) for head, folds in heads.items()} == {"A": [0, 1], "B": [0]}
+    assert {head: list(folds) for head, folds in heads.items()} == {"A": [0, 1], "B": [0, 2]}
     assert heads["B"][0] == fold("c")
-    assert left_out == ["fold_2", "fold_all"]
+    assert left_out == ["fold_2 of A", "fold_all of A"]
 
 
 @pytest.mark.parametrize("value", [[], {}, {"classes": {"1": "a"}, "metric_per_case": [{}], "foreground_mean": {}}])

@@ -92,3 +92,11 @@ def test_a_row_for_every_case_and_class(tmp_path, unit, volume):
 def test_a_csv_of_no_cases(tmp_path):
     write_scores(tmp_path / "scores.csv", summarise([], LABELS))
     assert (tmp_path / "scores.csv").read_text() == "name,group,class\n"
+
+
+def test_no_intervals_are_announced_where_none_is_shown():
+    """Twelve cases, but each class is there in six."""
+    kidney, tumour = [1, 1, 0, 0], [2, 2, 0, 0]
+    cases = [case(f"c{i}", kidney if i % 2 else tumour, kidney if i % 2 else tumour) for i in range(12)]
+    text = table(summarise(cases, LABELS))
+    assert "bootstrap" not in text and "single values" in text
