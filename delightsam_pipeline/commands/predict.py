@@ -81,6 +81,8 @@ def _jobs(args, plan) -> tuple[list[tuple], Path | None]:
         output = args.output if single else args.output / (case.name + ending)
         if output.resolve() in {path.resolve() for path in case.images}:
             raise UserError("the mask would be written over its image", file=output, fix="choose another -o")
+        if output.exists() and output.resolve().parent in {path.resolve().parent for path in case.images}:
+            raise UserError("lies beside the images and would be overwritten", file=output, fix="choose another -o")
         if known_ending(output) != ending:
             raise UserError("has the wrong ending for a mask of this image", file=output, expected=ending)
         jobs.append((case, output))

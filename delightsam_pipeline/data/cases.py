@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from delightsam_pipeline.data.formats import ENDINGS, ending_of, known_ending, s
 from delightsam_pipeline.errors import UserError, all_problems
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
+_log = logging.getLogger(__name__)
+_NOTES = (".json", ".txt", ".md", ".csv", ".xml", ".raw", ".zraw", "dicomdir")  # sidecars among them
 _MOST_LOOKS = 8  # at the series of files in a folder
 FileGroups = dict[str, dict[int | None, Path]]
 
@@ -42,17 +45,31 @@ def input_cases(path: Path, channels: int, ending: str | None = None) -> tuple[C
     Raises UserError when nothing can be read there, and for missing or surplus channel files.
     """
     path = Path(path)
-    if path.is_file() or (is_series(path) and not _is_many_images(path)):
+    if is_series(path) and not _is_many_images(path):
+        tell_passed_over(path, series_files(path))
+        return (_single_case(path, channels, ending),)
+    if path.is_file():
         return (_single_case(path, channels, ending),)
     if not path.is_dir():
         raise UserError("does not exist", file=path, expected="an image or a folder of images")
     files = list_files(path, ending)
     if not files:
         raise no_images(path, ending)
+    tell_passed_over(path, files)
     images, problems = group_cases(files, channels)
     if problems:
         raise all_problems(problems, str(path))
     return tuple(Case(name, paths, None, name) for name, paths in images.items())
+
+
+def tell_passed_over(folder: Path, used: Collection[Path]) -> None:
+    """Warn of what lies in a folder of images and is none of them; notes and hidden files are nothing to tell."""
+    known = {path.name for path in used}
+    left = [f.name for f in folder.iterdir() if f.name not in known and not f.name.startswith(".")]
+    left = sorted(name for name in left if not name.lower().endswith(_NOTES))
+    if left:
+        more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+        _log.warning("%s: passed over, since they are no images to read here: %s%s", folder, ", ".join(left[:3]), more)
 
 
 def _single_case(path: Path, channels: int, ending: str | None) -> Case:

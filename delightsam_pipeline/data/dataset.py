@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from delightsam_pipeline.data.cases import Case, group_cases, input_cases, list_files, no_images
+from delightsam_pipeline.data.cases import Case, group_cases, input_cases, list_files, no_images, tell_passed_over
 from delightsam_pipeline.data.formats import ENDINGS, ending_of, read_case, stem_of
 from delightsam_pipeline.data.image import Image
 from delightsam_pipeline.data.labels import Labels
@@ -164,6 +164,7 @@ def _found_cases(folder: Path, channels: int, ending: str | None) -> tuple[Case,
     files = list_files(folder / "imagesTr", ending)
     if not files:
         raise no_images(folder / "imagesTr", ending)
+    tell_passed_over(folder / "imagesTr", files)
     images, problems = group_cases(files, channels)
     labels, doubled = files_by_case(folder / "labelsTr")
     problems += doubled

@@ -76,12 +76,12 @@ def read_image(path: Path) -> Image:
     return image
 
 
-def read_stored(path: Path) -> Image:
-    """The numbers or colours [C, z, y, x] of a mask file as they are stored, on canonical axes.
+def read_stored(path: Path, colours: bool = False) -> Image:
+    """The numbers [C, z, y, x] of a mask file as they are stored, on canonical axes; with `colours`, what is seen.
 
     Raises UserError when the file is missing, of an unknown format or damaged.
     """
-    return _module(path, must_exist=True).read(Path(path), as_label=True)
+    return _module(path, must_exist=True).read(Path(path), as_label=not colours)
 
 
 def write_labels(path: Path, labels: np.ndarray, like: Image) -> None:

@@ -14,7 +14,10 @@ from delightsam_pipeline.data.labels import Code, Labels, code_text, storage_typ
 from delightsam_pipeline.errors import UserError
 
 _WHOLE = 1e-3  # scaled integers come back as floats this near to whole numbers
-_GREY = 8  # channels this near to each other are a grey that lossy colour conversion has tinted
+_GREY = 8  # channels this near to each other are a grey that JPEG has tinted
+_NOISE = 16  # what JPEG adds to a flat value
+_FLAT = 8  # neighbours in JPEG that differ by less are one area
+_FLAT_SHARE = 0.1  # of the pixels beside the levels: contours have hardly any
 _BRIGHT = 200  # the least maximum of a lossy mask whose one class is white
 _NEAR = 64  # ringing leaves most pixels this near to a class's own value
 _RINGING_SHARE = 0.05  # of pixels further away than that, which lie along contours
@@ -33,8 +36,9 @@ def read_labels(
     The result's `notes` say what was done to the file's content.
     Raises UserError when the file cannot be read, does not fit the image, or holds what was not declared.
     """
-    stored = read_stored(path)
-    array, notes = _numbers_or_colours(stored.array, path)
+    colours = labels is not None and labels.codes is not None and len(labels.codes[0][0]) == 3
+    stored = read_stored(path, colours)
+    array, notes = _colours(stored.array, path) if colours else _numbers_or_colours(stored.array, path)
     if labels is not None:
         array, done = _decoded(array, labels, path)
         notes += done
@@ -51,9 +55,21 @@ def read_labels(
     return replace(stored, array=array, grid=grid, notes=tuple(notes))
 
 
-def stored_codes(path: Path) -> set[Code]:
-    """The numbers and colours that a mask file holds. Raises UserError when it cannot be read or is no mask."""
-    return set(_codes_in(_numbers_or_colours(read_stored(path).array, path)[0]))
+def stored_codes(path: Path, colours: bool = False) -> set[Code]:
+    """The numbers or colours that a mask file holds; with `colours`, the colours of palettes and greys too.
+
+    Raises UserError when it cannot be read or is no mask.
+    """
+    array = read_stored(path, colours).array
+    return set(_codes_in((_colours if colours else _numbers_or_colours)(array, path)[0]))
+
+
+def _colours(array: np.ndarray, path: Path) -> tuple[np.ndarray, list[str]]:
+    """Colours [3, z, y, x] of what is seen, greys among them."""
+    if array.dtype != np.uint8 or len(array) not in (1, 3):
+        found = f"{len(array)} channels of {array.dtype}"
+        raise UserError("is not a mask of colours", file=path, expected="8 bits, grey or colour", found=found)
+    return np.broadcast_to(array, (3, *array.shape[1:])), []
 
 
 def _numbers_or_colours(array: np.ndarray, path: Path) -> tuple[np.ndarray, list[str]]:
@@ -61,7 +77,7 @@ def _numbers_or_colours(array: np.ndarray, path: Path) -> tuple[np.ndarray, list
     notes = []
     if len(array) > 1:
         spread = int(np.ptp(array, axis=0).max()) if array.dtype.kind in "iu" else np.inf
-        if spread == 0 or (array.dtype == np.uint8 and spread <= _GREY):
+        if spread == 0 or (_is_lossy(path) and array.dtype == np.uint8 and spread <= _GREY):
             array = array[:1]
             notes.append("its colour channels are the same: one was taken")
         elif len(array) != 3 or array.dtype != np.uint8:
@@ -117,22 +133,19 @@ def _decoded(array: np.ndarray, labels: Labels, path: Path) -> tuple[np.ndarray,
         return (array != 0).any(axis=0, keepdims=True), [f"{code_text(others[0])} was read as 1"]
     if one_class and len(array) == 1 and array.dtype == np.uint8 and max(v for (v,) in found) >= _BRIGHT:
         levels = {(0,): 0, (255,): 1}
-        if _is_ringing(found, levels, path):
+        if _is_ringing(array, levels, path):
             return _nearest(array, levels), ["values between 0 and 255 (lossy or smoothed) were read as 1 from 128 on"]
     raise _undeclared(found, labels.declared, path)
 
 
 def _by_codes(array: np.ndarray, found: dict[Code, int], codes: dict[Code, int], path: Path) -> tuple:
     """Label values by the dataset's own table of numbers or colours."""
-    fitting = {code: value for code, value in codes.items() if len(code) == len(array)}
-    if not fitting:  # a mask without any colour, in a dataset of colours
-        array = np.repeat(array, 3, axis=0)
-        found, fitting = {code * 3: n for code, n in found.items()}, codes
-    if fitting.keys() >= found.keys():
-        return _exactly(array, {code: fitting[code] for code in found}), ["values were read by mask_values"]
-    if array.dtype == np.uint8 and _is_ringing(found, fitting, path):
-        return _nearest(array, fitting), ["values were read by mask_values, lossy ones as the nearest"]
-    raise _undeclared(found, fitting.keys(), path, "add them to mask_values in dataset.json, or mend the mask")
+    if codes.keys() >= found.keys():
+        return _exactly(array, {code: codes[code] for code in found}), ["values were read by mask_values"]
+    comparable = array.dtype == np.uint8 and len(next(iter(codes))) == len(array)
+    if comparable and _is_ringing(array, codes, path):
+        return _nearest(array, codes), ["values were read by mask_values, lossy ones as the nearest"]
+    raise _undeclared(found, codes.keys(), path, "add them to mask_values in dataset.json, or mend the mask")
 
 
 def _exactly(array: np.ndarray, codes: dict[Code, int]) -> np.ndarray:
@@ -152,19 +165,37 @@ def _nearest(array: np.ndarray, codes: dict[Code, int]) -> np.ndarray:
     return result[None]
 
 
-def _is_ringing(found: dict[Code, int], codes: dict[Code, int], path: Path) -> bool:
-    """Whether the values beside the codes are what lossy compression or smoothing leaves along contours.
+def _is_ringing(array: np.ndarray, codes: dict[Code, int], path: Path) -> bool:
+    """Whether the values of a picture [C, 1, H, W] beside the codes are what lossy or smoothed contours leave.
 
-    Such values are few in sum and, but in JPEG, which keeps no value exactly, none of them stands out: a class that
-    nobody declared is one value that does.
+    Such values are few, lie in thin lines, and, but in JPEG, which keeps no value exactly, none of them stands out. A
+    class that nobody declared has an area, or is one value that stands out.
     """
-    levels = np.array(list(codes))
-    values, counts = np.array(list(found)), np.array(list(found.values()))
-    away = np.abs(values[:, None] - levels).max(axis=2).min(axis=1)
-    if counts[away > _NEAR].sum() > _RINGING_SHARE * counts.sum():
+    if array.shape[1] > 1:
         return False
-    beside = counts[away > 0]
-    return path.suffix.lower() in _LOSSY or (len(beside) > 2 and beside.max() <= beside.sum() / 2)
+    plane, lossy = array[:, 0].astype(np.int16), _is_lossy(path)
+    away = np.full(plane.shape[1:], 255, np.int16)
+    for code in codes:
+        away = np.minimum(away, np.abs(plane - np.array(code, np.int16)[:, None, None]).max(axis=0))
+    beside = away > (_NOISE if lossy else 0)
+    if (away > _NEAR).mean() > _RINGING_SHARE:
+        return False
+    if (beside & (_steps(plane) <= (_FLAT if lossy else 0))).sum() > _FLAT_SHARE * beside.sum():
+        return False
+    counts = np.array(list(_codes_in(array[:, :, beside][:, :, None]).values())) if beside.any() else np.zeros(0, int)
+    return lossy or (len(counts) > 2 and counts.max() <= counts.sum() / 2)
+
+
+def _steps(plane: np.ndarray) -> np.ndarray:
+    """[C, H, W] -> [H, W], the largest difference from one of the four neighbours."""
+    padded = np.pad(plane, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    inner = slice(1, -1)
+    neighbours = ((slice(None, -2), inner), (slice(2, None), inner), (inner, slice(None, -2)), (inner, slice(2, None)))
+    return np.max([np.abs(plane - padded[:, rows, columns]).max(axis=0) for rows, columns in neighbours], axis=0)
+
+
+def _is_lossy(path: Path) -> bool:
+    return Path(path).suffix.lower() in _LOSSY
 
 
 def _undeclared(found: dict[Code, int], declared, path: Path, fix: str | None = None) -> UserError:

@@ -99,8 +99,9 @@ def _label_entries(cases: Sequence[Case]) -> dict[str, Any]:
     looks = each_case(_look, cases, "look at masks")
     codes = {code for found, _ in looks for code in found}
     folder, channels = cases[0].label.parent, max(map(len, codes))
+    if min(map(len, codes)) < channels:  # colours, and palettes or greys beside them
+        codes = set().union(*each_case(lambda case: stored_codes(case.label, colours=True), cases, "look at masks"))
     black = (0,) * channels
-    codes = {code if len(code) == channels else code * channels for code in codes}
     if codes == {black}:
         raise UserError("the masks are empty", file=folder, found="nothing but 0")
     if all(one for _, one in looks) and (channels == 1 or len(codes) == 2):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from delightsam_pipeline.evaluation.metrics import Metrics, case_metrics
 from delightsam_pipeline.evaluation.summary import CaseResult, summarise
 from delightsam_pipeline.evaluation.surfaces import TOLERANCE
 
+_log = logging.getLogger(__name__)
 _MOST_LISTED = 10
 
 
@@ -71,15 +74,20 @@ def compare_folders(
         )
     results: list[CaseResult] = []
     problems: list[UserError] = []
+    notes: Counter[str] = Counter()
     for name, file in tqdm(references.items(), desc="evaluating", unit="case", disable=None):
         try:
             predicted = read_labels(predictions[name], replace(labels, codes=None))
-            metrics = measure(read_labels(file, labels, predicted), predicted)
+            expected = read_labels(file, labels, predicted)
+            notes.update((*expected.notes, *predicted.notes))
+            metrics = measure(expected, predicted)
             results.append(CaseResult(name, metrics, str(file), str(predictions[name])))
         except UserError as error:
             problems.append(error)
     if problems:
         raise all_problems(problems, f"{prediction} against {reference}")
+    for note, count in notes.items():
+        _log.info("%d masks: %s", count, note)
     return results
 
 

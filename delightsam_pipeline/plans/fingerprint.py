@@ -100,7 +100,7 @@ def fingerprint(dataset: Dataset, modality: str | None = None, workers: int | No
     looks = each_case(lambda case: _look(case, dataset), dataset.cases, "fingerprint", workers)
     if not any(sum(look.facts.voxels.values()) for look in looks):
         fix = "check that the labels belong to the images and hold the declared values"
-        raise UserError("no case has any foreground", file=dataset.folder / "labelsTr", fix=fix)
+        raise UserError("no case has any foreground", file=dataset.folder, fix=fix)
     physical = all(look.physical for look in looks)
     evidence = modalities.identify(
         modality or dataset.modality,

@@ -69,6 +69,14 @@ def test_one_photograph_in_one_mask_out(home, empty, call, fails):
     assert sorted(file.name for file in empty.iterdir()) == ["mask.png", "new"]
 
 
+def test_another_picture_beside_the_image_is_not_overwritten(home, empty, fails):
+    folder = save_pictures(empty / "new", "a.jpg", "a.png")
+    before = (folder / "a.png").read_bytes()
+    line = fails("predict", "-i", "new/a.jpg", "-o", "new")
+    assert "new/a.png: lies beside the images and would be overwritten; choose another -o" in line
+    assert (folder / "a.png").read_bytes() == before
+
+
 @pytest.mark.parametrize("pair", [("a.png", "a.jpg"), ("a_0000.png", "a.bmp"), ("a.jpeg", "a.jpg")])
 def test_two_images_of_one_name(pair, home, empty, fails):
     save_pictures(empty / "new", *pair)

@@ -37,6 +37,21 @@ def test_a_series_folder_is_one_case(tmp_path, write_series, monkeypatch):
     assert stem_of(Path(".")) == "b.c" and input_cases(Path("."), 1)[0].name == "b.c"
 
 
+def test_what_is_passed_over_is_told(tmp_path, write_series, caplog):
+    folder = write_series(tmp_path / "a", SLICES)
+    input_cases(folder, 1)
+    input_cases(tmp_path, 1)
+    assert not caplog.records
+    (folder / "CT.1.2.9").write_bytes(b"")  # a slice that was not copied
+    (tmp_path / "b.webp").write_bytes(b"")
+    write_series(tmp_path / "patient" / "study", SLICES)
+    input_cases(folder, 1)
+    input_cases(tmp_path, 1)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.endswith("a: passed over, since they are no images to read here: CT.1.2.9")
+    assert second.endswith("no images to read here: b.webp, patient")
+
+
 def test_a_folder_of_series_and_files(tmp_path, write_series):
     write_series(tmp_path / "a_0000", SLICES)
     write_series(tmp_path / "b", SLICES)

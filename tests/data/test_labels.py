@@ -81,3 +81,19 @@ def test_what_is_refused(value, problem):
 def test_wrong_regions_class_order(order):
     with pytest.raises(UserError, match="'regions_class_order' is wrong"):
         Labels.parse(BRATS, FILE, order)
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({}, "is not a map"),
+        ({"red": 1}, 'has a wrong key; .*found "red"'),
+        ({"0": 0, "255": 3}, "maps 255 wrongly; expected one of 0 1 2; found 3"),
+        ({"0": 0, "#ff0000": 1}, "mixes numbers and colours"),
+        ({"#FF0000": 0, "#ff0000": 1}, "names a number or colour twice"),
+        ([1], "is not a map"),
+    ],
+)
+def test_wrong_mask_values(values, problem):
+    with pytest.raises(UserError, match=rf"dataset\.json: 'mask_values' {problem}"):
+        Labels.parse({"background": 0, "a": 1, "b": 2}, Path("dataset.json"), None, values)

@@ -108,6 +108,54 @@ def test_photographs_are_no_masks(tmp_path):
             read(save(tmp_path / f"a{ending}", rng.integers(0, 256, SHAPE, np.uint8)))
 
 
+@pytest.mark.parametrize("values", [range(1, 60), [1, 2, 3, 255]])
+def test_many_objects_or_classes_with_a_void_are_no_ringing(tmp_path, values):
+    """Squares of nine pixels a side, with a pixel of background between them."""
+    mask = np.zeros((100, 100), np.uint8)
+    for i, value in enumerate(np.resize(values, 100)):
+        mask[i // 10 * 10 : i // 10 * 10 + 9, i % 10 * 10 : i % 10 * 10 + 9] = value
+    mask[mask == 59] = 255
+    with pytest.raises(UserError, match="has undeclared label values"):
+        read(save(tmp_path / "a.png", mask))
+
+
+@pytest.mark.parametrize("grey", [60, 128, 200])
+def test_areas_of_another_grey_in_jpeg_are_classes(tmp_path, grey):
+    mask = disc((200, 300)) * np.uint8(255)
+    mask[:40, :50] = grey
+    with pytest.raises(UserError, match="has undeclared label values"):
+        read(save(tmp_path / "a.jpg", mask, quality=90))
+
+
+def test_dark_colours_are_colours(tmp_path):
+    dark = disc()[..., None] * np.array([0, 0, 3], np.uint8)
+    assert read(save(tmp_path / "a.png", dark))[1] == "#000003 was read as 1"
+    dark[:4, :4] = 0, 0, 2
+    with pytest.raises(UserError, match="found #000000 #000002 #000003"):
+        read(save(tmp_path / "a.png", dark))
+    values = {"#000000": 0, "#000002": 1, "#000003": 2}
+    np.testing.assert_array_equal(read(tmp_path / "a.png", coded(**values))[0], dark[..., 2] - (dark[..., 2] > 0))
+
+
+@pytest.mark.parametrize("ending", [".png", ".gif", ".bmp", ".tif"])
+def test_palettes_by_the_colours_of_mask_values(tmp_path, ending):
+    mask = disc() * np.where(np.arange(40) < 15, 1, 2).astype(np.uint8)
+    picture = PIL.Image.fromarray(mask, "P")
+    picture.putpalette(bytes([0, 0, 0, 255, 0, 0, 0, 255, 0]))
+    picture.save(tmp_path / f"a{ending}")
+    labels = coded(**{"#000000": 0, "#ff0000": 2, "#00ff00": 1})
+    np.testing.assert_array_equal(read(tmp_path / f"a{ending}", labels)[0], np.array([0, 2, 1])[mask])
+
+
+def test_numbers_that_mask_values_does_not_have(tmp_path):
+    labels = coded(**{"0": 0, "85": 1, "255": 2})
+    with pytest.raises(UserError, match="expected 0 85 255; found 0 1 2"):
+        read(save(tmp_path / "a.png", disc() * np.where(np.arange(40) < 15, 1, 2).astype(np.uint8)), labels)
+    for ending in (".png", ".jpg"):
+        with pytest.raises(UserError, match="expected 0 85 255; found #000000"):
+            read(save(tmp_path / f"b{ending}", disc((96, 96))[..., None] * np.array([255, 0, 0], np.uint8)), labels)
+
+
 def test_one_colour_on_black_is_class_1(tmp_path):
     red = disc()[..., None] * np.array([255, 0, 0], np.uint8)
     array, notes = read(save(tmp_path / "a.png", red))
@@ -229,22 +277,6 @@ def test_a_picture_for_an_image_with_turned_axes_is_refused(tmp_path):
     image = read_image(tmp_path / "image.nii.gz")
     with pytest.raises(UserError, match="may be flipped"):
         read(save(tmp_path / "mask.png", disc()), ONE, image)
-
-
-@pytest.mark.parametrize(
-    ("values", "problem"),
-    [
-        ({}, "is not a map"),
-        ({"red": 1}, 'has a wrong key; .*found "red"'),
-        ({"0": 0, "255": 3}, "maps 255 wrongly; expected one of 0 1 2; found 3"),
-        ({"0": 0, "#ff0000": 1}, "mixes numbers and colours"),
-        ({"#FF0000": 0, "#ff0000": 1}, "names a number or colour twice"),
-        ([1], "is not a map"),
-    ],
-)
-def test_wrong_mask_values(values, problem):
-    with pytest.raises(UserError, match=rf"dataset\.json: 'mask_values' {problem}"):
-        Labels.parse({"background": 0, "a": 1, "b": 2}, Path("dataset.json"), None, values)
 
 
 def test_an_animation_is_no_mask(tmp_path):

@@ -78,6 +78,22 @@ def test_grey_levels_and_colours_get_mask_values(tmp_path):
     assert found == [2, 1, 0]
 
 
+def test_palettes_beside_colours_are_the_same_classes(tmp_path):
+    colours = (BLOCK[..., None] * np.array([255, 0, 0])).astype(np.uint8)
+    colours[15:18] = 0, 255, 0
+    folder = pairs(tmp_path, {"a.png": colours, "b.png": colours})
+    indexed = PIL.Image.fromarray(BLOCK, "P")
+    indexed.putpalette(bytes([0, 0, 0, 255, 0, 0]))
+    indexed.save(folder / "labels" / "b.png")
+    assert entries(folder)["mask_values"] == {"#000000": 0, "#00ff00": 1, "#ff0000": 2}
+    found = [
+        np.unique(check_case(case, dataset)[1].array).tolist()
+        for dataset in [load_dataset(folder)]
+        for case in dataset.cases
+    ]
+    assert found == [[0, 1, 2], [0, 2]]
+
+
 def test_what_cannot_be_proposed(tmp_path):
     folder = pairs(tmp_path / "1", {"a.png": BLOCK, "b.png": BLOCK})
     (folder / "labels" / "b.png").rename(folder / "labels" / "c.png")
