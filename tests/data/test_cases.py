@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import PIL.Image
 import pytest
@@ -106,3 +107,55 @@ def test_threads_are_counted_by_all_files_of_a_series(tmp_path, write_series, mo
     with open(tmp_path / "a" / "CT.1.2.1", "ab") as file:
         file.truncate(9 * 2**20)
     assert workers_for(cases) == 2
+
+
+def test_input_from_a_folder(tmp_path):
+    for name in ("b_0000", "b_0001", "a_0001", "a_0000"):
+        png(tmp_path / f"{name}.png")
+    assert named(input_cases(tmp_path, 2)) == [("a", ["a_0000.png", "a_0001.png"]), ("b", ["b_0000.png", "b_0001.png"])]
+    (tmp_path / "b_0001.png").unlink()
+    with pytest.raises(UserError, match=r"b_0000\.png: misses channel files; expected b_0001"):
+        input_cases(tmp_path, 2)
+
+
+def test_input_of_one_file_per_case(tmp_path):
+    png(tmp_path / "a_0000.png")
+    png(tmp_path / "b.PNG.png")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((3, 3, 3), np.uint8), np.eye(4)), tmp_path / "c_0000.nii.gz")
+    expected = [("a", ["a_0000.png"]), ("b.PNG", ["b.PNG.png"]), ("c", ["c_0000.nii.gz"])]
+    assert named(input_cases(tmp_path, 3)) == named(input_cases(tmp_path, 1)) == expected
+    assert named(input_cases(tmp_path, 1, ".png")) == expected[:2]
+
+
+def test_numbered_frames_are_not_taken_for_channels(tmp_path):
+    for i in range(4):
+        png(tmp_path / f"frame_{i:04d}.png")
+    with pytest.raises(UserError, match=r"frame_0003\.png: .*expected CASE_0000 to CASE_0002; .*frame_0003_0000"):
+        input_cases(tmp_path, 3)
+    assert named(input_cases(tmp_path / "frame_0002.png", 3)) == [("frame_0002", ["frame_0002.png"])]
+
+
+def test_input_of_one_file(tmp_path):
+    for name in ("a_0000", "a_0001", "b_0000", "c"):
+        png(tmp_path / f"{name}.png")
+    assert named(input_cases(tmp_path / "a_0000.png", 2)) == [("a", ["a_0000.png", "a_0001.png"])]
+    assert named(input_cases(tmp_path / "a_0000.png", 1)) == [("a", ["a_0000.png"])]
+    assert named(input_cases(tmp_path / "b_0000.png", 3)) == [("b", ["b_0000.png"])]
+    assert named(input_cases(tmp_path / "c.png", 1, ".png")) == [("c", ["c.png"])]
+    with pytest.raises(UserError, match=r"a_0002\.png: is missing; a case needs 3 channel files"):
+        input_cases(tmp_path / "a_0000.png", 3)
+    with pytest.raises(UserError, match="another ending"):
+        input_cases(tmp_path / "c.png", 1, ".nii.gz")
+
+
+def test_input_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        input_cases(tmp_path / "none", 1)
+    with pytest.raises(UserError, match=r"no images that can be read.*found nothing"):
+        input_cases(tmp_path, 1)
+    (tmp_path / "a.webp").write_bytes(b"x")
+    (tmp_path / "b.webp").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"expected \.nii\.gz \.nii .*; found 2 \.webp"):
+        input_cases(tmp_path, 1)
+    with pytest.raises(UserError, match=r"a\.webp: is not in a format"):
+        input_cases(tmp_path / "a.webp", 1)
