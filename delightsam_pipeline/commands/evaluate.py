@@ -173,8 +173,8 @@ def _panel(name: str, files: tuple[Path, ...], row: dict, labels, longest: int):
     from delightsam_pipeline.data.masks import read_labels
     from delightsam_pipeline.evaluation.overlays import case_panel
 
-    image, prediction = read_case(files), read_labels(Path(row["prediction_file"]), replace(labels, codes=None))
-    reference = read_labels(Path(row["reference_file"]), labels, prediction)
+    image, reference = read_case(files), read_labels(Path(row["reference_file"]), labels)
+    prediction = read_labels(Path(row["prediction_file"]), replace(labels, codes=None), reference)
     shape, expected = image.array.shape[1:], reference.array.shape[1:]
     if shape != expected:
         raise UserError("has another size than its masks", file=files[0], expected=expected, found=shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -26,10 +27,11 @@ _ONE_CLASS = Labels.parse({"background": 0, "foreground": 1}, Path("dataset.json
 
 def pair_of_folders(folder: Path) -> tuple[Path, Path] | None:
     """The folders of images and of masks in a folder without dataset.json, None where there is no such pair."""
-    if (folder / "dataset.json").is_file():
+    # os.path answers False for what cannot be a path, where Path would raise
+    if os.path.isfile(folder / "dataset.json"):
         return None
     pairs = [(folder / images, folder / labels) for images, labels in _PAIRS]
-    return next((pair for pair in pairs if pair[0].is_dir() and pair[1].is_dir()), None)
+    return next((pair for pair in pairs if all(map(os.path.isdir, pair))), None)
 
 
 def propose(folder: Path) -> Path:

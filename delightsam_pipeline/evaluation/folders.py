@@ -77,8 +77,8 @@ def compare_folders(
     notes: Counter[str] = Counter()
     for name, file in tqdm(references.items(), desc="evaluating", unit="case", disable=None):
         try:
-            predicted = read_labels(predictions[name], replace(labels, codes=None))
-            expected = read_labels(file, labels, predicted)
+            expected = read_labels(file, labels)
+            predicted = read_labels(predictions[name], replace(labels, codes=None), expected)
             notes.update((*expected.notes, *predicted.notes))
             metrics = measure(expected, predicted)
             results.append(CaseResult(name, metrics, str(file), str(predictions[name])))

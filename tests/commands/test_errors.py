@@ -42,7 +42,7 @@ def test_dataset_json_is_missing(raw, fails):
         ({"labels": {"square": 1}}, ["no 'background'", 'add "background": 0']),
         ({"labels": {"0": "background", "1": "square"}}, ["wrong way round", '{"background": 0, "square": 1}']),
         ({"labels": {"background": 0, "square": 3}}, ["not consecutive", "expected 0 to 1", "found [0, 3]"]),
-        ({"file_ending": ".bmp"}, ["'file_ending' is unknown", ".png", 'found ".bmp"']),
+        ({"file_ending": ".webp"}, ["'file_ending' is unknown", ".png", 'found ".webp"']),
         ({"channel_names": ["ultrasound"]}, ["'channel_names' is not a map", 'such as {"0": "T1"']),
         ({"modality": {"0": "US"}}, ["format of nnU-Net v1", "rename 'modality' to 'channel_names'"]),
     ],
@@ -87,9 +87,9 @@ def test_image_and_label_differ_in_size(raw, fails):
 
 
 def test_a_label_value_is_not_declared(raw, fails):
-    Image.fromarray(np.full((64, 64), 255, np.uint8)).save(raw / "labelsTr" / "case1.png")
+    Image.fromarray(np.full((64, 64), 2, np.uint8)).save(raw / "labelsTr" / "case1.png")
     line = fails("plan_and_preprocess", "-d", "7")
-    assert "case1.png: has undeclared label values; expected 0 1; found 255" in line
+    assert "case1.png: has undeclared label values; expected 0 1; found 2" in line
 
 
 def test_a_picture_is_cut_off(raw, fails):
@@ -307,10 +307,10 @@ def test_the_input_is_missing(home, fails):
 def test_the_input_is_empty_or_of_another_format(home, empty, fails):
     (empty / "in").mkdir()
     line = fails("predict", "-i", "in", "-o", "out")
-    assert "in: has no images that can be read; expected .nii.gz .nii .png; found nothing" in line
-    (empty / "in" / "a.bmp").write_bytes(b"BM")
-    assert "found 1 .bmp" in fails("predict", "-i", "in", "-o", "out")
-    assert "a.bmp: is not in a format that can be read" in fails("predict", "-i", "in/a.bmp", "-o", "out")
+    assert "in: has no images that can be read; expected .nii.gz .nii .nrrd .mha" in line and "found nothing" in line
+    (empty / "in" / "a.webp").write_bytes(b"RIFF")
+    assert "found 1 .webp" in fails("predict", "-i", "in", "-o", "out")
+    assert "a.webp: is not in a format that can be read" in fails("predict", "-i", "in/a.webp", "-o", "out")
     assert not Path("out").exists()
 
 

@@ -103,7 +103,7 @@ def test_all_broken_cases_are_named_at_once(tmp_path, make_dataset):
 def test_no_foreground_anywhere(tmp_path, make_dataset):
     cases = {name: (image, np.zeros_like(label)) for name, (image, label) in pictures(3).items()}
     dataset = make_dataset(tmp_path / "Dataset005_Empty", cases)
-    with pytest.raises(UserError, match=r"labelsTr: no case has any foreground"):
+    with pytest.raises(UserError, match=r"Dataset005_Empty: no case has any foreground"):
         fingerprint(dataset)
 
 
