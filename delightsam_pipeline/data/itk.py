@@ -140,19 +140,16 @@ def _channels_first(stored: SimpleITK.Image, path: Path) -> np.ndarray:
 
 
 def _geometry(stored: SimpleITK.Image) -> _Geometry:
-    """The spatial part of what ITK says, with negative spacings turned into flipped axes."""
+    """The spatial part of what ITK says."""
     axes, kept = stored.GetDimension(), min(stored.GetDimension(), 3)
-    spacing = np.array(stored.GetSpacing()[:kept])
-    direction = np.reshape(stored.GetDirection(), (axes, axes))[:kept, :kept] * np.sign(spacing) + 0.0
-    numbers = (np.abs(spacing), stored.GetOrigin()[:kept], direction.ravel())
-    return _Geometry(*(tuple(float(v) for v in values) for values in numbers))
+    direction = np.reshape(stored.GetDirection(), (axes, axes))[:kept, :kept] + 0.0  # no negative zeros
+    return _Geometry(stored.GetSpacing()[:kept], stored.GetOrigin()[:kept], tuple(direction.ravel().tolist()))
 
 
 def _grid(geometry: _Geometry, shape: tuple[int, ...], path: Path) -> Grid:
     """The grid of the array z y x."""
     axes = len(geometry.spacing)
-    flat = _Geometry((1.0,) * 2, (0.0,) * 2, (1.0, 0.0, 0.0, 1.0))
-    if geometry == flat:
+    if geometry == _Geometry((1.0, 1.0), (0.0, 0.0), (1.0, 0.0, 0.0, 1.0)):
         return Grid.picture(*shape[1:])
     affine = np.eye(4)
     affine[:axes, :axes] = np.reshape(geometry.direction, (axes, axes)) * geometry.spacing
