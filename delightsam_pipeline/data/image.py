@@ -121,6 +121,14 @@ class Orientation:
         )
 
 
+def nearest(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """[..., H, W] -> [..., h, w], the values at the centres of the new pixels."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int) for old, new in zip(array.shape[-2:], size, strict=True)
+    )
+    return array[..., rows[:, None], columns]
+
+
 @dataclass(frozen=True)
 class Image:
     """Channels of one case, or a label map, on canonical axes.

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from delightsam_pipeline.data.formats import read_stored, require_same_space
-from delightsam_pipeline.data.image import Grid, Image
+from delightsam_pipeline.data.image import Grid, Image, nearest
 from delightsam_pipeline.data.labels import Code, Labels, code_text, storage_type
 from delightsam_pipeline.errors import UserError
 
@@ -48,20 +48,29 @@ def read_labels(
     grid = stored.grid
     if image is not None:
         if may_be_enlarged and _is_enlarged(grid, image.grid):
-            array, grid = _shrunk(array, image.grid.shape), image.grid
+            array, grid = nearest(array, image.grid.shape[1:]), image.grid
             notes.append("larger than its image with the same shape: brought to the image's size by nearest neighbour")
         _require_fit(replace(stored, grid=grid), path, image)
     array = array.astype(storage_type(int(array.max())), copy=False)
     return replace(stored, array=array, grid=grid, notes=tuple(notes))
 
 
-def stored_codes(path: Path, colours: bool = False) -> set[Code]:
-    """The numbers or colours that a mask file holds; with `colours`, the colours of palettes and greys too.
+def look_at(path: Path, labels: Labels) -> tuple[set[Code], bool]:
+    """The numbers or colours that a mask file holds as they are stored, and whether they can be read as `labels`.
 
     Raises UserError when it cannot be read or is no mask.
     """
-    array = read_stored(path, colours).array
-    return set(_codes_in((_colours if colours else _numbers_or_colours)(array, path)[0]))
+    array, _ = _numbers_or_colours(read_stored(path).array, path)
+    try:
+        _decoded(array, labels, path)
+    except UserError:
+        return set(_codes_in(array)), False
+    return set(_codes_in(array)), True
+
+
+def seen_colours(path: Path) -> set[Code]:
+    """The colours in a mask file, those of palettes and greys too. Raises UserError as `look_at` does."""
+    return set(_codes_in(_colours(read_stored(path, colours=True).array, path)[0]))
 
 
 def _colours(array: np.ndarray, path: Path) -> tuple[np.ndarray, list[str]]:
@@ -99,13 +108,12 @@ def _numbers_or_colours(array: np.ndarray, path: Path) -> tuple[np.ndarray, list
 
 
 def _codes_in(array: np.ndarray) -> dict[Code, int]:
-    """How often each number (n,) or colour (r, g, b) occurs in [1 or 3, z, y, x], most frequent first."""
+    """How often each number (n,) or colour (r, g, b) occurs in [1 or 3, z, y, x]."""
     counts: dict[int, int] = {}
     for plane in _packed(array):  # by slices: the whole volume would be sorted at once
         for value, count in zip(*np.unique(plane, return_counts=True), strict=True):
             counts[int(value)] = counts.get(int(value), 0) + int(count)
-    ordered = sorted(counts, key=counts.get, reverse=True)
-    return {_unpacked(value, len(array)): counts[value] for value in ordered}
+    return {_unpacked(value, len(array)): count for value, count in counts.items()}
 
 
 def _packed(array: np.ndarray) -> Iterator[np.ndarray]:
@@ -231,11 +239,3 @@ def _is_enlarged(grid: Grid, image: Grid) -> bool:
     if min(height / rows, width / columns) < _ENLARGED:
         return False
     return abs(width * rows / height - columns) <= 1 and abs(height * columns / width - rows) <= 1
-
-
-def _shrunk(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """[C, 1, H, W] at the centres of `shape`'s pixels."""
-    rows, columns = (
-        ((np.arange(new) + 0.5) * old / new).astype(int) for old, new in zip(array.shape[2:], shape[1:], strict=True)
-    )
-    return array[:, :, rows[:, None], columns]

@@ -12,8 +12,8 @@ from typing import Any
 from delightsam_pipeline.data.cases import Case, no_images
 from delightsam_pipeline.data.dataset import files_by_case
 from delightsam_pipeline.data.formats import ending_of, read_case, stem_of
-from delightsam_pipeline.data.labels import Code, Labels, code_text
-from delightsam_pipeline.data.masks import read_labels, stored_codes
+from delightsam_pipeline.data.labels import Labels, code_text
+from delightsam_pipeline.data.masks import look_at, seen_colours
 from delightsam_pipeline.data.parallel import each_case
 from delightsam_pipeline.errors import UserError, all_problems
 from delightsam_pipeline.files import write_json
@@ -98,11 +98,11 @@ def _entries(cases: Sequence[Case]) -> dict[str, Any]:
 
 def _label_entries(cases: Sequence[Case]) -> dict[str, Any]:
     """The entries `labels` and, where files do not hold 0, 1, 2 ... themselves, `mask_values`."""
-    looks = each_case(_look, cases, "look at masks")
+    looks = each_case(lambda case: look_at(case.label, _ONE_CLASS), cases, "look at masks")
     codes = {code for found, _ in looks for code in found}
     folder, channels = cases[0].label.parent, max(map(len, codes))
     if min(map(len, codes)) < channels:  # colours, and palettes or greys beside them
-        codes = set().union(*each_case(lambda case: stored_codes(case.label, colours=True), cases, "look at masks"))
+        codes = set().union(*each_case(lambda case: seen_colours(case.label), cases, "look at masks"))
     black = (0,) * channels
     if codes == {black}:
         raise UserError("the masks are empty", file=folder, found="nothing but 0")
@@ -117,13 +117,3 @@ def _label_entries(cases: Sequence[Case]) -> dict[str, Any]:
     if values == [(i,) for i in range(len(values))]:
         return {"labels": labels}
     return {"labels": labels, "mask_values": {code_text(code): i for i, code in enumerate(values)}}
-
-
-def _look(case: Case) -> tuple[set[Code], bool]:
-    """The numbers or colours in a mask, and whether it can be read as one class against background."""
-    found = stored_codes(case.label)
-    try:
-        read_labels(case.label, _ONE_CLASS)
-    except UserError:
-        return found, False
-    return found, True

@@ -23,8 +23,11 @@ def case_metrics(
     grid: Grid | None = None,
     tolerance: float = TOLERANCE,
 ) -> dict[str, Metrics]:
-    """Per class or region: Dice, IoU and the counts of `confusion`, with its arguments and errors.
+    """Per class or region: Dice, IoU, and the voxels TP, FP, FN, TN, n_pred and n_ref.
 
+    prediction, reference : integer label maps [z y x] or [H W]; UserError when they do not fit each other.
+    labels_ids : from name to the label values that together are the target.
+    ignore : label value of the reference whose voxels are not counted at all.
     With `grid`, the one that both maps [z y x] stand on, also HD95 and NSD (see `surface_scores`) and Volume_pred and
     Volume_ref, in ml, or in pixels where the grid has no physical spacing.
     """
@@ -42,19 +45,8 @@ def case_metrics(
     return result
 
 
-def confusion(prediction: np.ndarray, reference: np.ndarray, ids: Ids, ignore: int | None = None) -> dict[str, int]:
-    """Count voxels of one class or region: TP, FP, FN, TN, n_pred and n_ref.
-
-    prediction, reference : integer label maps [z y x] or [H W]; UserError when they do not fit each other.
-    ids : label values that together are the target.
-    ignore : label value of the reference whose voxels are not counted at all.
-    """
-    metrics = case_metrics(prediction, reference, {"": ids}, ignore)[""]
-    return {name: metrics[name] for name in ("TP", "FP", "FN", "TN", "n_pred", "n_ref")}
-
-
 def dice_iou(counts: Mapping[str, int]) -> tuple[float | None, float | None]:
-    """Dice and IoU, each 0 to 1, of what `confusion` counted; None for both when both masks are empty."""
+    """Dice and IoU, each 0 to 1, of what `case_metrics` counted; None for both when both masks are empty."""
     hits, wrong = counts["TP"], counts["FP"] + counts["FN"]
     if hits + wrong == 0:
         return None, None

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from delightsam_pipeline.data.image import Image
+from delightsam_pipeline.data.image import Image, nearest
 from delightsam_pipeline.data.labels import Labels
 from delightsam_pipeline.evaluation.folders import compare_folders
 from delightsam_pipeline.evaluation.metrics import Ids, Metrics, label_mask
@@ -64,7 +64,7 @@ def paper_metrics(
     axis = reference.shape.index(1) if 1 in reference.shape else 0
     rows: dict[str, list[Metrics]] = {name: [] for name in labels_ids}
     for pair in zip(np.moveaxis(prediction, axis, 0), np.moveaxis(reference, axis, 0), strict=True):
-        predicted, expected = map(_resized, pair)
+        predicted, expected = (nearest(labels, (SIDE, SIDE)) for labels in pair)
         for name, ids in labels_ids.items():
             mask = label_mask(predicted, ids)
             if ignore is not None:
@@ -80,12 +80,6 @@ def paper_table(summary: Mapping[str, Any]) -> str:
     for name, mean in [*named, ("mean", summary["foreground_mean"])]:
         rows.append((name, number(mean["Dice"]), number(mean["IoU"]), number(mean["HD"], 2)))
     return f"{columns(rows)}\n{SENTENCE}"
-
-
-def _resized(labels: np.ndarray) -> np.ndarray:
-    """[H W] -> [1024 1024], nearest neighbour."""
-    rows, columns_ = (((np.arange(SIDE) + 0.5) * side / SIDE).astype(int) for side in labels.shape)
-    return labels[np.ix_(rows, columns_)]
 
 
 def _scores(predicted: np.ndarray, expected: np.ndarray) -> Metrics:

@@ -7,10 +7,16 @@ from sklearn.metrics import confusion_matrix, jaccard_score
 
 from delightsam_pipeline.data.image import Grid
 from delightsam_pipeline.errors import UserError
-from delightsam_pipeline.evaluation.metrics import case_metrics, confusion, dice_iou
+from delightsam_pipeline.evaluation.metrics import case_metrics, dice_iou
 
 REFERENCE = np.array([[1, 1, 0, 0], [2, 2, 0, 0], [0, 0, 0, 3]])
 PREDICTION = np.array([[1, 2, 1, 0], [2, 2, 0, 0], [0, 0, 0, 0]])
+
+
+def confusion(prediction, reference, ids, ignore=None):
+    """The counts among the metrics of one class or region."""
+    metrics = case_metrics(prediction, reference, {"": ids}, ignore)[""]
+    return {name: metrics[name] for name in ("TP", "FP", "FN", "TN", "n_pred", "n_ref")}
 
 
 def test_counts_by_hand():
