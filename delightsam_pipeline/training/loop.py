@@ -54,7 +54,7 @@ def train(run: Run, stop: Callable[[], bool] = lambda: False) -> bool:
         _remove_old(run.folder, run.options.restart)
     _describe(run)
     clock = Clock(run.progress.elapsed)
-    if _done(run, clock) < 1:
+    if _goes_on(run, clock):
         _remove_scores(run.folder)
         loader = batches(run.sources, run.options.seed, run.progress.step, run.options.workers)
         try:
@@ -76,7 +76,7 @@ def _epochs(run: Run, clock: Clock, loader: Iterator, stop: Callable[[], bool]) 
     progress = run.progress
     if run.length.seconds is not None and not progress.validation_seconds:
         progress.validation_seconds = _expected_validation(run)
-    while _done(run, clock) < 1:
+    while _goes_on(run, clock):
         row = _epoch(run, clock, loader, stop)
         if row is None:
             return False
@@ -95,6 +95,11 @@ def _epochs(run: Run, clock: Clock, loader: Iterator, stop: Callable[[], bool]) 
 
 def _done(run: Run, clock: Clock) -> float:
     return run.length.progress(run.progress.step, clock.elapsed(), run.progress.validation_seconds)
+
+
+def _goes_on(run: Run, clock: Clock) -> bool:
+    """Whether there are steps left; however short its time, a run makes one."""
+    return run.progress.step == 0 or _done(run, clock) < 1
 
 
 def _epoch(run: Run, clock: Clock, loader: Iterator, stop: Callable[[], bool]) -> dict[str, Any] | None:
