@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,6 +28,7 @@ class _HeadEntry(BaseModel):
     modality: str
     targets: Count
     in_channels: Count
+    query: Annotated[int, Field(ge=0)] | None = None
 
 
 class ModelCard(BaseModel):
@@ -36,6 +38,7 @@ class ModelCard(BaseModel):
     version: Literal[1] = 1
     fit_windows: bool = True
     detail: bool = True
+    joint: Annotated[int, Field(ge=0, le=4096)] = 0
     heads: dict[str, _HeadEntry]
     provenance: dict[str, Any]
 
@@ -54,12 +57,12 @@ def save_weights(file: Path, tensors: Mapping[str, Tensor]) -> None:
             raise OSError(str(error)) from None
 
 
-def describe_model(folder: Path, plans: Mapping[str, Plan], provenance: dict[str, Any]) -> None:
-    """Write model.json and the plans."""
-    heads = {name: head_spec(plan).to_dict() for name, plan in plans.items()}
+def describe_model(folder: Path, model: DeLightSAM, plans: Mapping[str, Plan], provenance: dict[str, Any]) -> None:
+    """Write model.json and the plans, one per head."""
+    heads = {name: spec.to_dict() for name, spec in model.specs.items()}
     for name, plan in plans.items():
         write_json(folder / "plans" / f"{name}.json", plan.model_dump(mode="json"))
-    card = ModelCard(heads=heads, provenance=provenance)
+    card = ModelCard(**model.form, heads=heads, provenance=provenance)
     write_json(folder / "model.json", card.model_dump(mode="json"))
 
 
@@ -80,11 +83,11 @@ def load_model(folder: Path, checkpoint: str = "model") -> tuple[DeLightSAM, dic
     plans = {name: load_plan(folder / "plans" / f"{name}.json") for name in card.heads}
     specs = {name: HeadSpec(**entry.model_dump()) for name, entry in card.heads.items()}
     for name, plan in plans.items():
-        if head_spec(plan) != specs[name]:
+        if head_spec(plan) != replace(specs[name], query=None):
             found = f"{head_spec(plan)} in its plan"
             raise UserError(f"head '{name}' does not fit its plan", file=file, expected=specs[name], found=found)
     with torch.device("cpu"):
-        model = DeLightSAM(specs, card.fit_windows, card.detail)
+        model = DeLightSAM(specs, card.fit_windows, card.detail, card.joint)
     weights = folder / f"{checkpoint}.safetensors"
     load_strictly(model, read_weights(weights), weights)
     return model.eval(), plans, card

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 
 from torch import Tensor, nn
@@ -23,11 +23,15 @@ def _key(name: str) -> str:
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """What a head is built from: its modality, the number of its targets and of the image channels it eats."""
+    """What a head is built from: its modality, the number of its targets and of the image channels it eats.
+
+    query : in a model of joint queries, the one whose mask is this head's.
+    """
 
     modality: str
     targets: int
     in_channels: int = 3
+    query: int | None = None
 
     def to_dict(self) -> dict:
         """JSON-able form."""
@@ -37,17 +41,22 @@ class HeadSpec:
 class DeLightSAM(nn.Module):
     """The network of De-LightSAM (Xu et al., IEEE TCSVT 2025) with one-to-one routing and a contour path.
 
-    fit_windows, detail : True is ours; False, False is the authors' release.
+    fit_windows, detail, joint : True, True, 0 is ours; False, False, 7 is the authors' release, whose heads share
+    that many queries, all in the decoder at once, and one mask MLP.
     """
 
-    def __init__(self, heads: Mapping[str, HeadSpec], fit_windows: bool = True, detail: bool = True) -> None:
+    def __init__(
+        self, heads: Mapping[str, HeadSpec], fit_windows: bool = True, detail: bool = True, joint: int = 0
+    ) -> None:
         super().__init__()
         self.encoder = TinyViT(fit_windows)
         self.prompt = PromptGenerator()
         self.decoder = QueryDecoder(detail)
         self.controllers = nn.ModuleDict()
         self.heads = nn.ModuleDict()
+        self.joint = Head(joint) if joint else None
         self.specs: dict[str, HeadSpec] = {}
+        self.form = {"fit_windows": fit_windows, "detail": detail, "joint": joint}
         norms = [m for m in self.modules() if isinstance(m, ModalityBatchNorm)]
         for index, norm in enumerate(norms):
             norm.index = index
@@ -59,22 +68,62 @@ class DeLightSAM(nn.Module):
 
         Raises UserError when the name is taken.
         """
-        if _key(name) in self.heads:
+        if any(_key(name) == _key(taken) for taken in self.specs):
             raise UserError(f"the model already has a head '{name}'", found=", ".join(self.specs))
         if _key(spec.modality) not in self.controllers:
             norms = [m for m in self.modules() if isinstance(m, ModalityBatchNorm)]
             self.controllers[_key(spec.modality)] = Controller(self.encoder.controlled_blocks(), norms)
-        self.heads[_key(name)] = Head(spec.targets, spec.in_channels)
+        if self.joint is None:
+            self.heads[_key(name)] = Head(spec.targets, spec.in_channels)
         self.specs[name] = spec
 
-    def forward(self, images: Tensor, head: str) -> tuple[Tensor, Tensor, Tensor]:
-        """Scaled images [B, C_in, H, W] (H, W multiples of 32) of one head
-        -> mask logits [B, K, H/4, W/4], patch logits [B, 1, H/32, W/32], embedding [B, 256, H/16, W/16]."""
-        own = self.heads[_key(head)]
-        controller = self.controllers[_key(self.specs[head].modality)]
+    def freeze_all_but(self, opened: Collection[str]) -> None:
+        """Leave only these heads to training, and the controllers of modalities that no other head uses.
+
+        Whatever is then trained, the outputs of all other heads stay bit-identical.
+        """
+        self.requires_grad_(False)
+        locked = {spec.modality for name, spec in self.specs.items() if name not in opened}
+        for name in opened:
+            self.head(name).requires_grad_(True)
+            if self.specs[name].modality not in locked:
+                self.controller(name).requires_grad_(True)
+
+    def controller(self, head: str | int) -> Controller:
+        """The controller of a head's modality."""
+        return self.controllers[_key(self.specs[self._named(head)].modality)]
+
+    def head(self, head: str | int) -> Head:
+        """What a head owns: queries, mask MLP and projection."""
+        return self.heads[_key(self._named(head))] if self.joint is None else self.joint
+
+    def forward(self, images: Tensor, head: str | int) -> tuple[Tensor, Tensor, Tensor]:
+        """Scaled images [B, C_in, H, W] (H, W multiples of 32) of one head, by name or by the number of its query
+        -> mask logits [B, K, H/4, W/4], patch logits [B, 1, H/32, W/32], embedding [B, 256, H/16, W/16].
+
+        Raises UserError when there is no such head.
+        """
+        return self.decode(self.encode(images, head), head)
+
+    def encode(self, images: Tensor, head: str | int) -> tuple[Tensor, Tensor, Tensor]:
+        """Scaled images [B, C_in, H, W] of one head -> embedding [B, 256, H/16, W/16], features [B, 64, H/4, W/4]
+        and [B, 128, H/8, W/8]."""
+        own = self.head(head)
         if own.project is not None:
             images = own.project(images)
-        embedding, fine4, fine8 = self.encoder(images, controller)
+        return self.encoder(images, self.controller(head))
+
+    def decode(self, features: tuple[Tensor, Tensor, Tensor], head: str | int) -> tuple[Tensor, Tensor, Tensor]:
+        """What `encode` returns -> what `forward` returns."""
+        embedding, *fine = features
+        own, query = self.head(head), self.specs[self._named(head)].query
         patch_logits, prompt = self.prompt(embedding)
-        queries, pixels = self.decoder(embedding + prompt, own.queries, (fine4, fine8), controller.statistics)
-        return own.masks(queries, pixels), patch_logits, embedding
+        queries, pixels = self.decoder(embedding + prompt, own.queries, fine, self.controller(head).statistics)
+        opened = queries if query is None else queries[:, query : query + 1]
+        return own.masks(opened, pixels), patch_logits, embedding
+
+    def _named(self, head: str | int) -> str:
+        name = head if isinstance(head, str) else next((n for n, s in self.specs.items() if s.query == head), None)
+        if name not in self.specs:
+            raise UserError(f"the model has no head '{head}'", found=", ".join(self.specs))
+        return name

@@ -63,9 +63,12 @@ class ModalityBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, x: Tensor, statistics: Sequence[Statistics]) -> Tensor:
-        """[B, C, H, W] -> same shape, with the batch's statistics in training and the modality's in evaluation."""
+        """[B, C, H, W] -> same shape, with the batch's statistics in training and the modality's in evaluation.
+
+        A frozen norm keeps to the modality's in training too: what other heads compute must not move.
+        """
         own = statistics[self.index]
-        if not self.training:
+        if not self.training or not self.weight.requires_grad:
             return F.batch_norm(x, own.mean, own.var, self.weight, self.bias, eps=1e-5)
         mean, var = torch.zeros_like(own.mean), torch.ones_like(own.var)
         y = F.batch_norm(x, mean, var, self.weight, self.bias, training=True, momentum=1.0, eps=1e-5)

@@ -238,7 +238,7 @@ def _describe(run: Run) -> None:
         "training_cases": {head: [case.name for case in source.cases] for head, source in run.sources.items()},
         "intended_use": "research; not for clinical use",
     }
-    describe_model(run.folder, run.plans, provenance)
+    describe_model(run.folder, run.model, run.plans, provenance)
 
 
 def _save(run: Run, clock: Clock) -> None:

@@ -16,8 +16,8 @@ from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.files import digest
 from delightsam_pipeline.inference.device import Device
 from delightsam_pipeline.inference.model_folder import head_spec
-from delightsam_pipeline.model.checkpoints import load_pretrained
 from delightsam_pipeline.model.delightsam import DeLightSAM
+from delightsam_pipeline.model.pretrained import load_pretrained
 from delightsam_pipeline.plans.plan import Plan
 from delightsam_pipeline.preprocessing.store import Store, StoredCase
 from delightsam_pipeline.training.averaging import Average

@@ -189,8 +189,9 @@ def trained(tmp_path_factory, make_pictures):
         assert main(["-d", str(raw), "-o", str(home / "preprocessed")]) == 0
     plan = load_plan(home / "preprocessed" / raw.name / "plan.json")
     folder = home / "results" / raw.name / "fold_0"
-    describe_model(folder, {raw.name: plan}, {"made by": "a test"})
-    save_weights(folder / "model.safetensors", DeLightSAM({raw.name: head_spec(plan)}).state_dict())
+    model = DeLightSAM({raw.name: head_spec(plan)})
+    describe_model(folder, model, {raw.name: plan}, {"made by": "a test"})
+    save_weights(folder / "model.safetensors", model.state_dict())
     return home
 
 

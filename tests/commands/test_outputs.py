@@ -43,8 +43,9 @@ def volumes(tmp_path_factory, make_plan_for_tests):
     from delightsam_pipeline.model.delightsam import DeLightSAM
 
     folder, plan = tmp_path_factory.mktemp("volumes"), make_plan_for_tests()
-    describe_model(folder, {plan.dataset: plan}, {})
-    save_weights(folder / "model.safetensors", DeLightSAM({plan.dataset: head_spec(plan)}).state_dict())
+    model = DeLightSAM({plan.dataset: head_spec(plan)})
+    describe_model(folder, model, {plan.dataset: plan}, {})
+    save_weights(folder / "model.safetensors", model.state_dict())
     return folder
 
 

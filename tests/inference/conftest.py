@@ -67,6 +67,6 @@ def model_folder(make_plan, tmp_path_factory):
         "Dataset002_US": make_plan(dataset="Dataset002_US", **picture),
     }
     model = DeLightSAM({head: head_spec(plan) for head, plan in plans.items()}).eval()
-    describe_model(folder, plans, {"note": "random weights"})
+    describe_model(folder, model, plans, {"note": "random weights"})
     save_weights(folder / "model.safetensors", model.state_dict())
     return folder, plans, model

@@ -81,8 +81,8 @@ def second(model_folder, tmp_path):
     def _second(plans=None):
         plans = model_folder[1] if plans is None else plans
         torch.manual_seed(5)
-        describe_model(tmp_path / "second", plans, {})
         network = DeLightSAM({head: head_spec(plan) for head, plan in plans.items()})
+        describe_model(tmp_path / "second", network, plans, {})
         save_weights(tmp_path / "second" / "model.safetensors", network.state_dict())
         return tmp_path / "second"
 

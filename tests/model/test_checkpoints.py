@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from delightsam_pipeline.errors import UserError
-from delightsam_pipeline.model.checkpoints import load_pretrained, load_tensors
+from delightsam_pipeline.model.checkpoints import load_tensors
 from delightsam_pipeline.model.delightsam import DeLightSAM, HeadSpec
 from delightsam_pipeline.model.layers import ModalityBatchNorm
+from delightsam_pipeline.model.pretrained import load_pretrained
 
 HEADS = {"ct": HeadSpec("CT", 2), "mri": HeadSpec("MRI", 1)}
 

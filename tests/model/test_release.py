@@ -7,9 +7,24 @@ import torch
 import torch.nn.functional as F
 
 from delightsam_pipeline.errors import UserError
-from delightsam_pipeline.model.checkpoints import from_release
+from delightsam_pipeline.model import from_release
 from delightsam_pipeline.model.controller import Controller
 from delightsam_pipeline.model.tiny_vit import TinyViT
+
+UNUSED_CLASSIFIER, UNUSED_PROMPTS, GATES = 321_640, 6_220, 10
+
+
+def test_a_head_goes_by_its_id_and_by_its_name(release_state):
+    model = from_release(release_state).eval()
+    assert sum(p.numel() for p in model.parameters()) == 12_789_587 - UNUSED_CLASSIFIER - UNUSED_PROMPTS + GATES
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        by_id, by_name = model(images, 2)[0], model(images, "ultrasound")[0]
+        assert by_id.shape == (1, 1, 16, 16) and torch.equal(by_id, by_name)
+        assert not torch.equal(by_id, model(images, 3)[0])
+    for unknown in (6, "release", "CT"):
+        with pytest.raises(UserError, match=f"no head '{unknown}'; found dermoscopy, X-ray"):
+            model(images, unknown)
 
 
 def parameters(module) -> int:
@@ -20,9 +35,11 @@ def parameters(module) -> int:
 def computed(release_state, release_images):
     model = from_release(release_state).eval()
     with torch.inference_mode():
-        masks, patches, embedding = model(release_images, "release")
-        full = F.interpolate(masks[:, :6], scale_factor=4, mode="bilinear", align_corners=False)
-    sampled = {f"masks_{k}": full[:, k : k + 1, 4::16, 4::16] for k in range(6)}
+        features = model.encode(release_images, 0)
+        masks, patches, embedding = zip(*(model.decode(features, k) for k in range(6)), strict=True)
+        full = [F.interpolate(mask, scale_factor=4, mode="bilinear", align_corners=False) for mask in masks]
+    patches, embedding = patches[0], embedding[0]
+    sampled = {f"masks_{k}": full[k][:, :, 4::16, 4::16] for k in range(6)}
     return sampled | {"patch_map": patches, "embedding": embedding[:, :, ::8, ::8]}
 
 
@@ -64,7 +81,6 @@ def test_wrong_shape_is_named(release_state, name, named):
 
 def test_parameter_counts_are_the_papers():
     encoder = TinyViT()
-    unused_classifier, gates = 321_640, 10
-    assert parameters(encoder) == 6_065_532 - unused_classifier
+    assert parameters(encoder) == 6_065_532 - UNUSED_CLASSIFIER
     assert parameters(encoder.neck) == 672_768
-    assert parameters(Controller(encoder.controlled_blocks(), [])) == 3_144_202 + gates
+    assert parameters(Controller(encoder.controlled_blocks(), [])) == 3_144_202 + GATES
