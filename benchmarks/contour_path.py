@@ -128,8 +128,8 @@ def main() -> None:
     begin = time.monotonic()
     run = start({"own": store}, folder, Options(args.fold, args.epochs, seed=args.seed), choose_device("cpu"))
     train(run)
-    model: nn.Module = run.averaged_model()
-    with FlopCounterMode(model, display=False) as counter, torch.no_grad():
+    model: nn.Module = run.averaged_model().requires_grad_(False)
+    with FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, run.plans["own"].in_channels, *run.plans["own"].patch_size), "own")
     summary = json.loads((folder / "validation" / "own" / "summary.json").read_text(encoding="utf-8"))
     counts = counter.get_flop_counts()

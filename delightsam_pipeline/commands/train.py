@@ -33,6 +33,12 @@ def parser() -> Parser:
     p.add_argument(
         "--pretrained", type=folder, metavar="FILE", help="start from mobile_sam.pt, a release or our weights"
     )
+    p.add_argument(
+        "--add-to",
+        type=folder,
+        metavar="MODEL",
+        help="add DATASET to this trained model; what its other heads compute stays the same, bit for bit",
+    )
     p.add_argument("--seed", type=count, default=12345, help="of weights and of the order of the data (12345)")
     p.add_argument("--workers", type=count, help="loader processes (default: by cores; 0 loads in the process itself)")
     p.add_argument("--restart", action="store_true", help="begin anew, even if a run stands there")
@@ -45,6 +51,8 @@ def parser() -> Parser:
 def _work(args) -> int:
     if args.epochs is not None and args.time_budget is not None:
         raise UserError("--epochs and --time-budget exclude each other", fix="give one of them")
+    if args.add_to is not None and args.pretrained is not None:
+        raise UserError("--add-to and --pretrained exclude each other", fix="give one of them")
     folders = [_preprocessed(name) for name in split_datasets([args.dataset])]
     if len({f.name for f in folders}) < len(folders):
         raise UserError("two of the datasets have the same name", found=", ".join(map(str, folders)))
@@ -52,7 +60,7 @@ def _work(args) -> int:
     from delightsam_pipeline.preprocessing.store import Store
 
     stores = {f.name: Store.load(f) for f in folders}
-    target: Path = args.output or results_root() / "+".join(stores) / f"fold_{args.fold}"
+    target: Path = args.output or results_root() / _name(args.add_to, list(stores)) / f"fold_{args.fold}"
 
     from delightsam_pipeline.inference.device import choose_device
     from delightsam_pipeline.training.loop import train
@@ -60,7 +68,9 @@ def _work(args) -> int:
 
     device = choose_device(args.device)
     workers = device.loader_workers() if args.workers is None else args.workers
-    options = Options(args.fold, args.epochs, args.time_budget, args.pretrained, args.seed, workers, args.restart)
+    options = Options(
+        args.fold, args.epochs, args.time_budget, args.pretrained, args.add_to, args.seed, workers, args.restart
+    )
     training_run = start(stores, target, options, device)
     log.info("training %s, fold %s, on %s, into %s", " + ".join(stores), args.fold, device.reason, target)
     if training_run.progress.step:
@@ -72,6 +82,14 @@ def _work(args) -> int:
         return stop.code
     log.info("model in %s\nnext: dlsam_predict -i IMAGES -o OUTPUT -m %s", target, target)
     return 0
+
+
+def _name(model: Path | None, datasets: list[str]) -> str:
+    """The results folder's name: the datasets, after those of the model that they are added to."""
+    if model is None:
+        return "+".join(datasets)
+    model = model.resolve()
+    return "+".join([model.parent.name if model.name.startswith("fold_") else model.name, *datasets])
 
 
 def _preprocessed(name: str) -> Path:

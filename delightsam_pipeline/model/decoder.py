@@ -114,9 +114,12 @@ class Detail(nn.Module):
 
 
 class QueryDecoder(nn.Module):
-    """Shared part of the QM-Decoder: transformer, upscaling to stride 4 and, if `detail`, the contour path."""
+    """Shared part of the QM-Decoder: transformer, upscaling to stride 4 and the contour path.
 
-    def __init__(self, detail: bool = True) -> None:
+    fine : widths of the encoder's features at strides 4 and 8, None for no contour path.
+    """
+
+    def __init__(self, fine: tuple[int, int] | None) -> None:
         super().__init__()
         self.transformer = TwoWayTransformer()
         self.output_upscaling = nn.Sequential(
@@ -126,8 +129,8 @@ class QueryDecoder(nn.Module):
             nn.ConvTranspose2d(64, 32, 2, 2),
             nn.GELU(),
         )
-        self.detail8 = Detail(128, 64) if detail else None
-        self.detail4 = Detail(64, 32) if detail else None
+        self.detail8 = Detail(fine[1], 64) if fine else None
+        self.detail4 = Detail(fine[0], 32) if fine else None
         # random Fourier features of the position, Segment Anything's only used part of its prompt encoder
         self.register_buffer("fourier", torch.randn(2, WIDTH // 2))
 

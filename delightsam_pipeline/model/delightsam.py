@@ -42,16 +42,21 @@ class DeLightSAM(nn.Module):
     """The network of De-LightSAM (Xu et al., IEEE TCSVT 2025) with one-to-one routing and a contour path.
 
     fit_windows, detail, joint : True, True, 0 is ours; False, False, 7 is the authors' release, whose heads share
-    that many queries, all in the decoder at once, and one mask MLP.
+    that many queries, all in the decoder at once, and one mask MLP. encoder : a teacher's, in the place of TinyViT-5M.
     """
 
     def __init__(
-        self, heads: Mapping[str, HeadSpec], fit_windows: bool = True, detail: bool = True, joint: int = 0
+        self,
+        heads: Mapping[str, HeadSpec],
+        fit_windows: bool = True,
+        detail: bool = True,
+        joint: int = 0,
+        encoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.encoder = TinyViT(fit_windows)
+        self.encoder = TinyViT(fit_windows) if encoder is None else encoder
         self.prompt = PromptGenerator()
-        self.decoder = QueryDecoder(detail)
+        self.decoder = QueryDecoder(self.encoder.widths[:2] if detail else None)
         self.controllers = nn.ModuleDict()
         self.heads = nn.ModuleDict()
         self.joint = Head(joint) if joint else None

@@ -16,16 +16,18 @@ from delightsam_pipeline.model.controller import BlockController, Controller
 from delightsam_pipeline.model.layers import ConvNorm, FeedForward, LayerNorm2d, Statistics
 
 HEAD_DIM = 32
-# depth, width and largest window of the stages; stage 0 is convolutional
-DEPTHS, WIDTHS, WINDOWS = (2, 2, 6, 2), (64, 128, 160, 320), (0, 7, 14, 7)
+# depth and largest window of the stages; stage 0 is convolutional
+DEPTHS, WINDOWS = (2, 2, 6, 2), (0, 7, 14, 7)
+# widths of the stages: TinyViT-5M, ours and the authors', and TinyViT-21M (Wu et al., ECCV 2022), a teacher
+WIDTHS, WIDE = (64, 128, 160, 320), (96, 192, 384, 576)
 
 
 class Stem(nn.Module):
-    """[B, 3, H, W] -> [B, 64, H/4, W/4] by two strided 3x3 convolutions."""
+    """[B, 3, H, W] -> [B, C, H/4, W/4] by two strided 3x3 convolutions."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.seq = nn.ModuleList([ConvNorm(3, 32, 3, 2), nn.Identity(), ConvNorm(32, 64, 3, 2)])
+        self.seq = nn.ModuleList([ConvNorm(3, width // 2, 3, 2), nn.Identity(), ConvNorm(width // 2, width, 3, 2)])
 
     def forward(self, x: Tensor, statistics: Sequence[Statistics]) -> Tensor:
         return self.seq[2](F.gelu(self.seq[0](x, statistics)), statistics)
@@ -126,16 +128,16 @@ class Block(nn.Module):
 class Stage(nn.Module):
     """Blocks of one stage, then the merge to the next."""
 
-    def __init__(self, number: int, fit_windows: bool) -> None:
+    def __init__(self, number: int, fit_windows: bool, widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
-        width, window = WIDTHS[number], WINDOWS[number]
+        width, window = widths[number], WINDOWS[number]
         self.window = window
         self.fit_windows = fit_windows
         make = (lambda: Block(width, window)) if window else (lambda: MBConv(width))
         self.blocks = nn.ModuleList(make() for _ in range(DEPTHS[number]))
         self.downsample = None
         if number < 3:
-            self.downsample = Merge(width, WIDTHS[number + 1], 1 if number == 2 else 2)
+            self.downsample = Merge(width, widths[number + 1], 1 if number == 2 else 2)
 
     def forward(self, x: Tensor, controls: Sequence[BlockController], statistics) -> Tensor:
         if not self.window:
@@ -162,14 +164,16 @@ class TinyViT(nn.Module):
     """Images [B, 3, H, W] -> embedding [B, 256, H/16, W/16] and the features at strides 4 and 8.
 
     fit_windows : let windows shrink so that feature maps need little padding. False gives the authors' partition.
+    widths : of the four stages, multiples of 32.
     """
 
-    def __init__(self, fit_windows: bool = True) -> None:
+    def __init__(self, fit_windows: bool = True, widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
-        self.patch_embed = Stem()
-        self.layers = nn.ModuleList(Stage(number, fit_windows) for number in range(4))
+        self.widths = tuple(widths)
+        self.patch_embed = Stem(widths[0])
+        self.layers = nn.ModuleList(Stage(number, fit_windows, widths) for number in range(4))
         self.neck = nn.Sequential(
-            nn.Conv2d(WIDTHS[3], 256, 1, bias=False),
+            nn.Conv2d(widths[3], 256, 1, bias=False),
             LayerNorm2d(256),
             nn.Conv2d(256, 256, 3, padding=1, bias=False),
             LayerNorm2d(256),
@@ -179,13 +183,12 @@ class TinyViT(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
-    @staticmethod
-    def controlled_blocks() -> list[tuple[int, int]]:
+    def controlled_blocks(self) -> list[tuple[int, int]]:
         """(width, heads) of every block that a controller has a part in, in order."""
-        return [(WIDTHS[s], WIDTHS[s] // HEAD_DIM) for s in (1, 2, 3) for _ in range(DEPTHS[s])]
+        return [(self.widths[s], self.widths[s] // HEAD_DIM) for s in (1, 2, 3) for _ in range(DEPTHS[s])]
 
     def forward(self, x: Tensor, controller: Controller) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, 3, H, W] -> embedding [B, 256, H/16, W/16], features [B, 64, H/4, W/4] and [B, 128, H/8, W/8]."""
+        """[B, 3, H, W] -> embedding [B, 256, H/16, W/16], features [B, C0, H/4, W/4] and [B, C1, H/8, W/8]."""
         statistics = controller.statistics
         x = self.patch_embed(x, statistics)
         features, used = [], 0

@@ -7,15 +7,16 @@ from torch import Tensor, nn
 
 
 class Average:
-    """The averaged copy: every floating tensor of the model's state, the batch-norm statistics included.
+    """The averaged copy: every tensor of the model's state that may move, the batch-norm statistics included.
 
-    The decay rises with the steps, so that a short run is not held back by its beginning. A tensor that does not
-    change stays bit-identical in the average.
+    Frozen parameters are left out. The decay rises with the steps, so that a short run is not held back by its
+    beginning. A tensor that does not change stays bit-identical in the average.
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
         self.decay = decay
-        self.tensors = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+        self.tensors = {n: value.detach().clone() for n, value in model.state_dict().items() if n not in frozen}
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:

@@ -38,11 +38,12 @@ class Progress:
 def save_checkpoint(
     file: Path, model: DeLightSAM, average: Average, optimizer: torch.optim.Optimizer, progress: Progress, setup: str
 ) -> None:
-    """Write the whole state, or leave what stood there."""
+    """Write the whole state but frozen parameters, or leave what stood there."""
+    tensors = model.state_dict()
     state = {
         "version": VERSION,
         "setup": setup,
-        "model": model.state_dict(),
+        "model": {name: tensors[name] for name in average.tensors},
         "average": average.tensors,
         "optimizer": optimizer.state_dict(),
         "progress": asdict(progress),
@@ -54,7 +55,7 @@ def save_checkpoint(
 def load_checkpoint(
     file: Path, model: DeLightSAM, average: Average, optimizer: torch.optim.Optimizer, progress: Progress, setup: str
 ) -> bool:
-    """Take up a saved state; False when there is none.
+    """Take up a saved state in a model with the same parameters frozen; False when there is none.
 
     Raises UserError when the file is damaged or belongs to another run.
     """
@@ -69,9 +70,9 @@ def load_checkpoint(
         raise UserError(f"cannot be read ({reason})", file=file, fix=again) from None
     if version != VERSION:
         raise UserError("was written by another version", file=file, expected=VERSION, found=version, fix=again)
-    if made_by != setup:
+    if made_by != setup or state["model"].keys() != average.tensors.keys():
         raise UserError("belongs to a run with other cases, plan or seed", file=file, fix=again)
-    model.load_state_dict(state["model"])
+    model.load_state_dict(state["model"], strict=False)
     optimizer.load_state_dict(state["optimizer"])
     average.load(state["average"])
     for name, value in state["progress"].items():

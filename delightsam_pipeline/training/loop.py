@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from delightsam_pipeline import __version__
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.evaluation.summary import TRAINED_ON, mean_dice
 from delightsam_pipeline.evaluation.tables import table
-from delightsam_pipeline.files import make_folder, remove_leftovers
+from delightsam_pipeline.files import make_folder, read_json, remove_leftovers
 from delightsam_pipeline.inference.model_folder import describe_model, save_weights
 from delightsam_pipeline.training.checkpoint import save_checkpoint
 from delightsam_pipeline.training.loading import batches
@@ -27,7 +28,11 @@ from delightsam_pipeline.training.validation import Stopped, overall, validate, 
 
 log = logging.getLogger(__name__)
 SAVE_EVERY_S = 300.0
+STAGES = "stages"  # what comes before a model's own training lies in this folder of it
 VALIDATION_SHARE = 0.1  # of the time, at most
+_TASK_FIGURES = (
+    "loss {mask_loss:.3f} + patch {patch_loss:.3f}  patch precision {patch_precision:.2f} recall {patch_recall:.2f}"
+)
 
 
 class Clock:
@@ -51,8 +56,9 @@ def train(run: Run, stop: Callable[[], bool] = lambda: False) -> bool:
     make_folder(run.folder)
     remove_leftovers(run.folder)
     if run.progress.step == 0:
-        _remove_old(run.folder, run.options.restart)
-    _describe(run)
+        _remove_old(run)
+    if run.whole:
+        _describe(run)
     clock = Clock(run.progress.elapsed)
     if _goes_on(run, clock):
         _remove_scores(run.folder)
@@ -116,7 +122,7 @@ def _epoch(run: Run, clock: Clock, loader: Iterator, stop: Callable[[], bool]) -
             bar.update()
     progress.epoch += 1
     row = sums.row()
-    if not abs(row["mask_loss"]) < float("inf"):
+    if not all(map(math.isfinite, row.values())):
         where = f"epoch {progress.epoch}"
         fix = "start again with --restart; if it happens again, look for broken images"
         raise UserError("the loss is no longer a finite number", file=run.folder, found=where, fix=fix)
@@ -143,7 +149,7 @@ def _step(run: Run, clock: Clock, batch: dict[str, Any], sums: Sums) -> float:
     rate = learning_rate(plan.training.learning_rate, _done(run, clock), plan.training.warmup)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    train_step(run.model, batch, plan, run.optimizer, run.device, sums)
+    train_step(run.model, batch, plan, run.optimizer, run.device, sums, run.objective)
     run.progress.step += 1
     run.average.update(run.model, run.progress.step)
     return rate
@@ -177,7 +183,7 @@ def _validate(run: Run, clock: Clock, stop: Callable[[], bool]) -> dict[str, Any
     row = _scores(summaries)
     if row["dice"] is not None and row["dice"] > progress.best:
         progress.best = row["dice"]
-        save_weights(run.folder / "best.safetensors", run.average.tensors)
+        save_weights(run.folder / "best.safetensors", run.weights())
     progress.validation_seconds = time.monotonic() - begin
     progress.validated_at = clock.elapsed()
     return row
@@ -191,25 +197,19 @@ def _scores(summaries: Mapping[str, dict[str, Any]]) -> dict[str, float | None]:
 
 def _log_epoch(row: dict[str, Any], done: float) -> None:
     dice = f"  validation Dice {row['dice']:.3f}" if row.get("dice") is not None else ""
-    log.info(
-        "epoch %d (%.0f %%)  loss %.3f + patch %.3f  patch precision %.2f recall %.2f  %.2f s/step%s",
-        row["epoch"],
-        100 * done,
-        row["mask_loss"],
-        row["patch_loss"],
-        row["patch_precision"],
-        row["patch_recall"],
-        row["seconds_per_step"],
-        dice,
-    )
+    figures = "feature error {feature_error:.4f}" if "feature_error" in row else _TASK_FIGURES
+    figures = figures.format(**row)
+    log.info("epoch %d (%.0f %%)  %s  %.2f s/step%s", row["epoch"], 100 * done, figures, row["seconds_per_step"], dice)
 
 
-def _remove_old(folder: Path, restart: bool) -> None:
+def _remove_old(run: Run) -> None:
     """Weights and scores of an earlier run must not be taken for those of the one that begins.
 
     Raises UserError for a folder that holds other things, and for a finished model without `restart`.
     """
-    if any(folder.iterdir()) and not (folder / "model.json").is_file():
+    folder, restart = run.folder, run.options.restart
+    others = [file for file in folder.iterdir() if file.name != STAGES]
+    if run.whole and others and not (folder / "model.json").is_file():
         raise UserError("holds other files and no model", file=folder, fix="choose a new folder with -o")
     if (folder / "model.safetensors").is_file() and not (folder / "last.pt").is_file() and not restart:
         fix = "use --restart to replace it, or choose another folder with -o"
@@ -238,13 +238,15 @@ def _describe(run: Run) -> None:
         "training_cases": {head: [case.name for case in source.cases] for head, source in run.sources.items()},
         "intended_use": "research; not for clinical use",
     }
+    if run.options.add_to is not None:
+        provenance["added_to"] = read_json(run.options.add_to / "model.json")["provenance"]
     describe_model(run.folder, run.model, run.plans, provenance)
 
 
 def _save(run: Run, clock: Clock) -> None:
     run.progress.elapsed = clock.elapsed()
     save_checkpoint(run.folder / "last.pt", run.model, run.average, run.optimizer, run.progress, run.setup)
-    save_weights(run.folder / "model.safetensors", run.average.tensors)
+    save_weights(run.folder / "model.safetensors", run.weights())
     write_history(run.folder, run.progress.history)
     clock.saved = time.monotonic()
 

@@ -27,7 +27,7 @@ def _picture(file: Path, frame: pd.DataFrame) -> None:
 
     figure = Figure(figsize=(9, 9), layout="constrained")
     losses, scores, patches = figure.subplots(3, sharex=True)
-    for name in ("mask_loss", "patch_loss"):
+    for name in _shown(frame, "mask_loss", "patch_loss", "feature_error"):
         losses.plot(frame["epoch"], frame[name], label=name.replace("_", " "))
     losses.set_ylabel("training loss")
     for name in frame.columns:
@@ -37,7 +37,7 @@ def _picture(file: Path, frame: pd.DataFrame) -> None:
             scores.plot(known["epoch"], known[name], marker="o", markersize=3, label=label)
     scores.set_ylabel("mean Dice")
     scores.set_ylim(0, 1)
-    for name in ("patch_precision", "patch_recall"):
+    for name in _shown(frame, "patch_precision", "patch_recall"):
         patches.plot(frame["epoch"], frame[name], label=name.replace("_", " "))
     patches.set_ylabel("patch map (training)")
     patches.set_ylim(0, 1)
@@ -48,3 +48,7 @@ def _picture(file: Path, frame: pd.DataFrame) -> None:
             axes.legend(loc="best", fontsize="small")
     with writing(file) as temporary:
         figure.savefig(temporary, dpi=100)
+
+
+def _shown(frame: pd.DataFrame, *names: str) -> list[str]:
+    return [name for name in names if name in frame]

@@ -15,7 +15,7 @@ from delightsam_pipeline.data.splits import fold_cases
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.files import digest
 from delightsam_pipeline.inference.device import Device
-from delightsam_pipeline.inference.model_folder import head_spec
+from delightsam_pipeline.inference.model_folder import head_spec, load_model, sha256
 from delightsam_pipeline.model.delightsam import DeLightSAM
 from delightsam_pipeline.model.pretrained import load_pretrained
 from delightsam_pipeline.plans.plan import Plan
@@ -24,6 +24,7 @@ from delightsam_pipeline.training.averaging import Average
 from delightsam_pipeline.training.checkpoint import Progress, load_checkpoint
 from delightsam_pipeline.training.loading import Source
 from delightsam_pipeline.training.schedule import Length
+from delightsam_pipeline.training.step import Objective, task_loss
 
 log = logging.getLogger(__name__)
 
@@ -32,21 +33,42 @@ log = logging.getLogger(__name__)
 class Options:
     """What a user may say about a run; None leaves it to the plan.
 
-    epochs, seconds : length, or time budget. pretrained : a weights file to start from. workers : loader processes.
+    epochs, seconds : length, or time budget. pretrained : weights to start from. add_to : the folder of a model that
+    gets new heads, all else in it frozen. workers : loader processes.
     """
 
     fold: str
     epochs: int | None = None
     seconds: float | None = None
     pretrained: Path | None = None
+    add_to: Path | None = None
     seed: int = 12345
     workers: int = 0
     restart: bool = False
 
 
+@dataclass(frozen=True)
+class Stage:
+    """The network of a run, what is frozen in it already, and what else sets one stage of a training apart.
+
+    other_plans : of heads that are not trained. tag : changes with what the stage began with. objective, whole : see
+    Run.
+    """
+
+    model: DeLightSAM
+    other_plans: Mapping[str, Plan] = field(default_factory=dict)
+    tag: str = ""
+    objective: Objective = task_loss
+    whole: bool = True
+
+
 @dataclass
 class Run:
-    """A training run in `folder`: training cases (`sources`) and validation cases (`held_out`) per head."""
+    """A training run in `folder`: training cases (`sources`) and validation cases (`held_out`) per trained head.
+
+    plans : of all heads of the model. objective : what a step makes small. whole : whether the folder becomes a model
+    that predicts, not a stage on the way to one.
+    """
 
     folder: Path
     plans: dict[str, Plan]
@@ -59,20 +81,30 @@ class Run:
     average: Average
     optimizer: torch.optim.Optimizer
     setup: str
+    objective: Objective = task_loss
+    whole: bool = True
     progress: Progress = field(default_factory=Progress)
 
     def averaged_model(self) -> DeLightSAM:
         """A copy of the network with the averaged weights, in evaluation mode."""
         model = copy.deepcopy(self.model)
-        model.load_state_dict(self.average.tensors)
+        model.load_state_dict(self.average.tensors, strict=False)
         return model.eval()
 
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The averaged weights by name; of a stage only those that it trains."""
+        return self.model.state_dict() | self.average.tensors if self.whole else self.average.tensors
 
-def start(stores: Mapping[str, Store], folder: Path, options: Options, device: Device) -> Run:
-    """Build a run, or take up the one that stands in `folder`.
+
+def start(
+    stores: Mapping[str, Store], folder: Path, options: Options, device: Device, stage: Stage | None = None
+) -> Run:
+    """Build a run, or take up the one that stands in `folder`; `stage` says what differs in one of several stages.
 
     Raises UserError when what stands there was made from other data, plans, fold or seed.
     """
+    if options.add_to is not None and options.add_to.resolve() == folder.resolve():
+        raise UserError("is the model that is added to", file=folder, fix="choose another folder with -o")
     sources, held_out = {}, {}
     for head, store in stores.items():
         train, val = fold_cases(store.splits, options.fold, list(store.cases))
@@ -81,24 +113,24 @@ def start(stores: Mapping[str, Store], folder: Path, options: Options, device: D
     plans = {head: store.plan for head, store in stores.items()}
     training = next(iter(plans.values())).training
     epochs = training.epochs if options.epochs is None else options.epochs
-    torch.manual_seed(options.seed)
-    model = DeLightSAM({head: head_spec(plan) for head, plan in plans.items()})
     fresh = options.restart or not (folder / "last.pt").is_file()
-    if fresh and options.pretrained is not None:
-        log.info("%s", load_pretrained(model, options.pretrained))
-    model = model.to(device.torch, memory_format=torch.channels_last)
+    torch.manual_seed(options.seed)
+    stage = stage or _only_stage(plans, options, fresh)
+    model = stage.model.to(device.torch, memory_format=torch.channels_last)
     run = Run(
         folder,
-        plans,
+        stage.other_plans | plans,
         sources,
         held_out,
         options,
         device,
-        Length(epochs, training.steps_per_epoch * len(plans), options.seconds),
+        Length(epochs, training.steps_per_epoch * len(sources), options.seconds),
         model,
         Average(model),
         torch.optim.AdamW(_parameter_groups(model, training.weight_decay), lr=training.learning_rate, fused=True),
-        _setup_digest(sources, options.seed),
+        _setup_digest(sources, options.seed, stage.tag),
+        stage.objective,
+        stage.whole,
     )
     given = str(options.pretrained) if options.pretrained is not None else None
     if fresh:
@@ -111,9 +143,23 @@ def start(stores: Mapping[str, Store], folder: Path, options: Options, device: D
     return run
 
 
-def _setup_digest(sources: Mapping[str, Source], seed: int) -> str:
-    """Changes when a run would see other data than before."""
-    parts: list[Any] = [seed]
+def _only_stage(plans: Mapping[str, Plan], options: Options, fresh: bool) -> Stage:
+    """A run of the segmentation objective: of a new network, or of the new heads of a model that exists."""
+    if options.add_to is not None:
+        model, others, _ = load_model(options.add_to)
+        for head, plan in plans.items():
+            model.add_head(head, head_spec(plan))
+        model.freeze_all_but(plans)
+        return Stage(model, others, sha256(options.add_to / "model.safetensors"))
+    model = DeLightSAM({head: head_spec(plan) for head, plan in plans.items()})
+    if fresh and options.pretrained is not None:
+        log.info("%s", load_pretrained(model, options.pretrained))
+    return Stage(model)
+
+
+def _setup_digest(sources: Mapping[str, Source], seed: int, tag: str) -> str:
+    """Changes when a run would see other data than before, or goes on from other frozen weights."""
+    parts: list[Any] = [seed, tag] if tag else [seed]
     for head, source in sources.items():
         parts.append([head, source.plan.preprocessing_digest(), [case.name for case in source.cases]])
     return digest(parts)
@@ -124,5 +170,6 @@ def _parameter_groups(model: DeLightSAM, weight_decay: float) -> list[dict[str, 
     free = ("attention_biases", "token", "queries")
     groups: dict[bool, list] = {True: [], False: []}
     for name, parameter in model.named_parameters():
-        groups[parameter.ndim >= 2 and not name.endswith(free)].append(parameter)
+        if parameter.requires_grad:
+            groups[parameter.ndim >= 2 and not name.endswith(free)].append(parameter)
     return [{"params": groups[True], "weight_decay": weight_decay}, {"params": groups[False], "weight_decay": 0.0}]

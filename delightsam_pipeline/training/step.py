@@ -1,8 +1,9 @@
-"""One training step: forward, loss, backward, update."""
+"""One training step: an objective's loss, backward, update."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,25 +18,31 @@ from delightsam_pipeline.training.losses import mask_loss, patch_counts, patch_l
 
 LARGEST_GRADIENT = 3.0
 
+# (network, batch, plan, device) -> what is to be made small, and the step's figures by name
+Objective = Callable[[DeLightSAM, dict[str, Any], Plan, Device], tuple[Tensor, dict[str, Tensor]]]
+
 
 @dataclass
 class Sums:
     """What an epoch adds up, on the device, so that no step waits for it."""
 
     steps: int = 0
-    mask: Tensor | float = 0.0
-    patch: Tensor | float = 0.0
-    patches: Tensor | float = 0.0
+    totals: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, figures: dict[str, Tensor]) -> None:
+        """Take in the figures of a step."""
+        self.steps += 1
+        for name, value in figures.items():
+            self.totals[name] = self.totals.get(name, 0) + value.detach()
 
     def row(self) -> dict[str, float]:
-        """Mean losses, and precision and recall of the patch map (0 when there is nothing to divide by)."""
-        hits, false_alarms, misses = (float(v) for v in self.patches)
-        return {
-            "mask_loss": float(self.mask) / self.steps,
-            "patch_loss": float(self.patch) / self.steps,
-            "patch_precision": hits / max(hits + false_alarms, 1),
-            "patch_recall": hits / max(hits + misses, 1),
-        }
+        """Means over the steps; precision and recall of the patch map (0 when there is nothing to divide by)."""
+        row = {name: float(value) / self.steps for name, value in self.totals.items() if name != "patches"}
+        if "patches" in self.totals:
+            hits, false_alarms, misses = (float(v) for v in self.totals["patches"])
+            row["patch_precision"] = hits / max(hits + false_alarms, 1)
+            row["patch_recall"] = hits / max(hits + misses, 1)
+        return row
 
 
 def target_masks(labels: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
@@ -48,12 +55,15 @@ def target_masks(labels: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     return masks.float(), valid[:, None].float()
 
 
-def train_step(
-    model: DeLightSAM, batch: dict[str, Any], plan: Plan, optimizer: torch.optim.Optimizer, device: Device, sums: Sums
-) -> None:
-    """Update the model on a batch (see loading.make_batch) and add its figures to `sums`."""
+def on_device(batch: dict[str, Any], device: Device) -> Tensor:
+    """A batch's images [B, C_in, H, W] on the device, channels last."""
     images = torch.from_numpy(batch["images"]).to(device.torch, non_blocking=True)
-    images = images.contiguous(memory_format=torch.channels_last)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def task_loss(model: DeLightSAM, batch: dict[str, Any], plan: Plan, device: Device) -> tuple[Tensor, dict[str, Tensor]]:
+    """The segmentation objective: the mask's loss and the patch map's, and what the log shows of both."""
+    images = on_device(batch, device)
     labels = torch.from_numpy(batch["labels"]).to(device.torch, non_blocking=True)
     masks, valid = target_masks(labels, plan)
     with device.autocast():
@@ -62,12 +72,25 @@ def train_step(
     on_mask = mask_loss(full, masks, valid, exclusive=not plan.targets.has_regions)
     foreground, known = patch_targets(masks, valid)
     on_patches = patch_loss(patch_logits.float(), foreground, known)
+    with torch.no_grad():
+        counts = patch_counts(patch_logits, foreground, known)
+    figures = {"mask_loss": on_mask, "patch_loss": on_patches, "patches": counts}
+    return on_mask + plan.training.patch_loss_weight * on_patches, figures
+
+
+def train_step(
+    model: DeLightSAM,
+    batch: dict[str, Any],
+    plan: Plan,
+    optimizer: torch.optim.Optimizer,
+    device: Device,
+    sums: Sums,
+    objective: Objective = task_loss,
+) -> None:
+    """Update the model on a batch (see loading.make_batch) and add its figures to `sums`."""
+    loss, figures = objective(model, batch, plan, device)
     optimizer.zero_grad(set_to_none=True)
-    (on_mask + plan.training.patch_loss_weight * on_patches).backward()
+    loss.backward()
     torch.nn.utils.clip_grad_norm_((p for p in model.parameters() if p.grad is not None), LARGEST_GRADIENT)
     optimizer.step()
-    with torch.no_grad():
-        sums.steps += 1
-        sums.mask = sums.mask + on_mask.detach()
-        sums.patch = sums.patch + on_patches.detach()
-        sums.patches = sums.patches + patch_counts(patch_logits, foreground, known)
+    sums.add(figures)

@@ -29,7 +29,10 @@ def test_regions_and_the_ignore_label():
 
 
 def test_sums():
-    sums = Sums(4, torch.tensor(2.0), torch.tensor(1.0), torch.tensor([6.0, 2.0, 4.0]))
-    row = sums.row()
-    assert row == pytest.approx({"mask_loss": 0.5, "patch_loss": 0.25, "patch_precision": 0.75, "patch_recall": 0.6})
-    assert Sums(1, 0.0, 0.0, torch.zeros(3)).row()["patch_recall"] == 0
+    sums = Sums()
+    for loss, counts in ((1.5, [5.0, 0.0, 4.0]), (0.5, [1.0, 2.0, 0.0])):
+        sums.add({"mask_loss": torch.tensor(loss), "patches": torch.tensor(counts)})
+    assert sums.row() == pytest.approx({"mask_loss": 1.0, "patch_precision": 0.75, "patch_recall": 0.6})
+    nothing = Sums()
+    nothing.add({"patches": torch.zeros(3)})
+    assert nothing.row() == {"patch_precision": 0, "patch_recall": 0}
