@@ -1,9 +1,12 @@
-"""What tests of several rooms share: plans with decisions of one's own, and numbers that repeat."""
+"""What tests of several rooms share: plans with decisions of one's own, the release's weights, numbers that repeat."""
 
 from __future__ import annotations
 
+import json
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -46,6 +49,39 @@ _DEFAULTS = {
 def make_plan_for_tests():
     """A function that makes a valid plan with these changes."""
     return lambda **changes: Plan(**_DEFAULTS | changes)
+
+
+def _make_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """One tensor of the layout, drawn from a generator that its name seeds."""
+    if name.endswith("num_batches_tracked"):
+        return np.zeros(shape, np.int64)
+    values = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape).astype(np.float32)
+    if name.endswith("running_var"):
+        return np.abs(values) * 0.5 + 0.5
+    if name.endswith(("running_mean", "bias")):
+        return 0.1 * values
+    if len(shape) >= 2:
+        return values / np.float32(np.sqrt(np.prod(shape[1:])))
+    return 1 + 0.1 * values if name.endswith("weight") else 0.1 * values
+
+
+@pytest.fixture(scope="session")
+def make_tensor():
+    """make_tensor(name, shape): one tensor of a layout, from its name alone, as a numpy array."""
+    return _make_tensor
+
+
+@pytest.fixture(scope="session")
+def release_state() -> dict[str, torch.Tensor]:
+    """A release checkpoint; queries are scaled up and the patch bias set so that both patch values occur.
+
+    The weights are not trained: they only make every tensor matter. The layout holds name and shape of all 504.
+    """
+    layout = json.loads((Path(__file__).parent / "model" / "reference" / "release_layout.json").read_text())
+    state = {name: torch.from_numpy(np.asarray(_make_tensor(name, tuple(shape)))) for name, shape in layout.items()}
+    state["mask_query.weight"] = state["mask_query.weight"] * 16
+    state["patch_decoder.3.bias"] = torch.tensor([-0.60064])
+    return state
 
 
 @pytest.fixture

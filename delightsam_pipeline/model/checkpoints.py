@@ -14,7 +14,8 @@ from delightsam_pipeline.errors import UserError
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """Named tensors of a .safetensors or .pth/.pt file; nothing in the file is executed.
 
-    Raises UserError when the file is missing, damaged, or holds anything but tensors.
+    Tensors under a key 'state_dict' or 'model' are unwrapped, and the 'module.' that torch's DataParallel puts before
+    every name is left out. Raises UserError when the file is missing, damaged, or holds anything but named tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -23,7 +24,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path)
+            return _plain_names(load_file(path))
         value = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -31,14 +32,26 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(value, dict) and isinstance(value.get(key), dict):
             value = value[key]
-    if not isinstance(value, dict) or not all(isinstance(v, Tensor) for v in value.values()):
+    if not isinstance(value, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items()):
         raise UserError("weights file", file=path, expected="a dictionary of tensors", found=type(value).__name__)
-    return value
+    return _plain_names(value)
+
+
+def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    wrapper = "module."
+    if not all(name.startswith(wrapper) for name in tensors):
+        return tensors
+    return {name.removeprefix(wrapper): value for name, value in tensors.items()}
 
 
 def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], file: Path | None = None) -> None:
-    """Load every tensor of the model. Raises UserError naming the first that is missing, unknown or misshapen."""
-    own = model.state_dict()
+    """Load every tensor of the model. Raises UserError as `require_fit` does."""
+    require_fit(model.state_dict(), tensors, file)
+    model.load_state_dict(dict(tensors))
+
+
+def require_fit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], file: Path | None = None) -> None:
+    """Raises UserError naming the first of a model's `own` tensors that is missing or misshapen, or one too many."""
     for name, value in own.items():
         if name not in tensors:
             raise UserError("weights do not fit this model", file=file, expected=f"a tensor {name}", found="none")
@@ -48,4 +61,3 @@ def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], file: Path | 
     for name in tensors:
         if name not in own:
             raise UserError("weights do not fit this model", file=file, expected="no more tensors", found=name)
-    model.load_state_dict(dict(tensors))
