@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -43,3 +43,14 @@ class Controller(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(BlockController(dim, heads) for dim, heads in blocks)
         self.statistics = nn.ModuleList(Statistics(norm.running_mean, norm.running_var) for norm in norms)
+
+
+def pooled(means: Sequence[Tensor], variances: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """One batch norm's statistics of several modalities, [C] each -> those of an equal mixture of them, [C].
+
+    The mean of the means, and the mean of the variances plus the variance of the means (law of total variance; equal
+    to the mean of var + mean^2 less the squared mean, without its cancellation).
+    """
+    mean = torch.stack(list(means)).mean(dim=0)
+    var = torch.stack(list(variances)).mean(dim=0) + torch.stack(list(means)).var(dim=0, correction=0)
+    return mean, var
