@@ -6,15 +6,18 @@ one mask MLP. The six modalities are six checkpoints, which should differ in the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from delightsam_pipeline.errors import UserError
-from delightsam_pipeline.model.checkpoints import load_strictly
+from delightsam_pipeline.model.checkpoints import require_fit
 from delightsam_pipeline.model.delightsam import DeLightSAM, HeadSpec
 
+_log = logging.getLogger(__name__)
 # by the release's modality ids
 MODALITIES = ("dermoscopy", "X-ray", "ultrasound", "fundus", "microscopy", "endoscopy")
 QUERIES = 7
@@ -45,27 +48,31 @@ def from_release(state: Mapping[str, Tensor]) -> DeLightSAM:
     The heads are called as MODALITIES, and numbered by the release's modality ids. The gates stand at 1: the plain
     concatenation. Raises UserError naming the first tensor that is missing or has another shape.
     """
-    return _build({name: HeadSpec("release", 1, query=k) for k, name in enumerate(MODALITIES)}, {"release": state})
+    return _build({name: HeadSpec("release", 1, query=k) for k, name in enumerate(MODALITIES)}, {"release": state}, {})
 
 
-def from_releases(states: Mapping[str, Mapping[str, Tensor]]) -> DeLightSAM:
+def from_releases(states: Mapping[str, Mapping[str, Tensor]], files: Mapping[str, Path] | None = None) -> DeLightSAM:
     """Release checkpoints, one for each of some of MODALITIES, as a model with a controller and a head for each.
 
-    Raises UserError as from_release does, and when a tensor differs that should be shared. Running statistics may
-    differ: here they belong to the modality.
+    files : where they came from, for the errors. Raises UserError as from_release does, and when a tensor differs that
+    should be shared. Running statistics may differ: here they belong to the modality.
     """
-    first, *others = states
-    for other in others:
-        differing = different(states[first], states[other])
-        if differing:
-            shown = ", ".join(differing[:3]) + (", ..." if len(differing) > 3 else "")
-            raise UserError(
-                f"{len(differing)} tensors differ between the checkpoints of {first} and {other} that should be shared",
-                found=shown,
-                fix="make a model of each by itself",
-            )
+    files = files or {}
     heads = {name: HeadSpec(name, 1, query=MODALITIES.index(name)) for name in states}
-    return _build(heads, states)
+    model = _build(heads, states, files)
+    first, *others = states
+    differing = {other: names for other in others if (names := different(states[first], states[other]))}
+    if not differing:
+        return model
+    for other, names in differing.items():
+        _log.debug("not the same for %s and %s: %s", first, other, ", ".join(names))
+    raise UserError(
+        f"tensors differ that should be shared with the checkpoint of {first}",
+        file=files.get(first),
+        expected="checkpoints that differ in their controllers alone",
+        found="; ".join(_in_short(other, names) for other, names in differing.items()),
+        fix="make a model of each by itself",
+    )
 
 
 def different(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> list[str]:
@@ -76,25 +83,38 @@ def different(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> list
     return [n for n in names if n not in second or not torch.equal(first[n], second[n])]
 
 
-def _build(heads: Mapping[str, HeadSpec], states: Mapping[str, Mapping[str, Tensor]]) -> DeLightSAM:
+def _in_short(modality: str, names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"in that of {modality} {', '.join(names[:3])}{more}"
+
+
+def _build(
+    heads: Mapping[str, HeadSpec], states: Mapping[str, Mapping[str, Tensor]], files: Mapping[str, Path]
+) -> DeLightSAM:
     """The model of these heads; `states` holds a checkpoint per modality, of which the first gives the shared body."""
     model = DeLightSAM(heads, fit_windows=False, detail=False, joint=QUERIES)
-    shared = next(iter(states.values()))
-    taken = {ours: value for name, value in shared.items() if (ours := body_name(name, "SemiTViT."))}
-    taken |= _named(shared, _joint_names())
+    own, taken = model.state_dict(), {}
     for modality, state in states.items():
-        body = {ours: value for name, value in state.items() if (ours := body_name(name, "SemiTViT."))}
-        taken |= _named(state, controller_names(modality)) | statistics(model, body, modality)
-        taken |= {f"controllers.{modality}.blocks.{index}.gate": torch.ones(1) for index in range(len(_BLOCKS))}
-    load_strictly(model, taken)
+        tensors = _renamed(model, state, modality, files.get(modality))
+        foreign = tuple(f"controllers.{other}." for other in states if other != modality)
+        expected = {name: value for name, value in own.items() if not name.startswith(foreign)}
+        require_fit(expected, tensors, files.get(modality))
+        taken = tensors | taken
+    model.load_state_dict(taken)
     return model
 
 
-def _named(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    for theirs in names.values():
-        if theirs not in state:
-            raise UserError("weights do not fit this model", expected=f"a tensor {theirs}", found="none")
-    return {ours: state[theirs] for ours, theirs in names.items()}
+def _renamed(model: DeLightSAM, state: Mapping[str, Tensor], modality: str, file: Path | None) -> dict[str, Tensor]:
+    """What a checkpoint gives a model with a controller of this modality, by our names; the gates stand at 1."""
+    body = {ours: value for name, value in state.items() if (ours := body_name(name, "SemiTViT."))}
+    names = _joint_names() | controller_names(modality)
+    missing = next((theirs for theirs in names.values() if theirs not in state), None)
+    if missing is not None:
+        fix = "give a checkpoint of De-LightSAM's authors"
+        raise UserError("is no release checkpoint", file=file, expected=f"a tensor {missing}", found="none", fix=fix)
+    gates = {f"controllers.{modality}.blocks.{index}.gate": torch.ones(1) for index in range(len(_BLOCKS))}
+    named = {ours: state[theirs] for ours, theirs in names.items()}
+    return body | named | gates | statistics(model, body, modality)
 
 
 def _joint_names() -> dict[str, str]:

@@ -36,11 +36,13 @@ class LabelEntries(_Strict):
 
 
 class Normalisation(_Strict):
-    """How intensities become network input; the numbers are per image channel where the scheme needs them.
+    """How intensities become network input; the numbers are per image channel where the scheme uses them.
 
     scheme : "ct", "z-score", "percentile" or "photograph" (see plans.modalities).
     inside_nonzero : z-score only: mean and deviation are taken over nonzero voxels, zeros stay where they are.
     full_scale : the value that is white, for photographs (255, or 65535 for 16 bit).
+    lower, upper : for CT. mean, std : for CT, and for photographs on 0 to 255; none there means the pretrained
+        encoder's own.
     """
 
     scheme: Literal["ct", "z-score", "percentile", "photograph"]
@@ -93,8 +95,9 @@ class Plan(_Strict):
     """All choices for one dataset.
 
     slicing_axis : canonical axis (0 z, 1 y, 2 x) along which volumes are cut; the other two are rows and columns.
-    input : "rgb" as it is; "repeat" one channel three times; "neighbours" a slice with the ones before and after it;
-        "projection" the centre slice of every channel through a learned 1x1 convolution (three go in as they are).
+    input : "rgb" as it is, a grey picture as three equal colours; "repeat" one channel three times; "neighbours" a
+        slice with the ones before and after it; "projection" the centre slice of every channel through a learned 1x1
+        convolution (three go in as they are).
     scaling : "spacing" brings every image to `spacing`, and tiles what is larger than `patch_size`; "fit" shrinks or
         enlarges every image, keeping its aspect, until it just fits into `patch_size`.
     spacing : rows and columns of the network's input in `unit`; with "fit", that of the median image.
@@ -158,14 +161,20 @@ def _contradictions(plan: Plan) -> Iterator[str]:
     channels = len(plan.channel_names)
     if CHANNELS.get(plan.input, channels) != channels:
         yield f"input: '{plan.input}' needs {CHANNELS[plan.input]} channel_names, there are {channels}"
-    if plan.normalisation.scheme == "ct":
-        for name in ("lower", "upper", "mean", "std"):
-            count = len(getattr(plan.normalisation, name))
-            if count != channels:
-                yield f"normalisation.{name}: needs a number for each of {channels} channel_names, there are {count}"
+    yield from _normalisation_contradictions(plan.normalisation, channels)
     if plan.augmentation.scale[0] > plan.augmentation.scale[1]:
         yield "augmentation.scale: the first number is above the second"
     yield from _label_contradictions(plan.targets)
+
+
+def _normalisation_contradictions(normalisation: Normalisation, channels: int) -> Iterator[str]:
+    needed = {"ct": ("lower", "upper", "mean", "std")}.get(normalisation.scheme, ())
+    if normalisation.scheme == "photograph" and (normalisation.mean or normalisation.std):
+        needed = ("mean", "std")
+    for name in needed:
+        count = len(getattr(normalisation, name))
+        if count != channels:
+            yield f"normalisation.{name}: needs a number for each of {channels} channel_names, there are {count}"
 
 
 def _label_contradictions(labels: Labels) -> Iterator[str]:

@@ -18,9 +18,7 @@ def normalise(array: np.ndarray, scheme: Normalisation) -> np.ndarray:
     array = array.astype(np.float32)
     channels = len(array)
     if scheme.scheme == "ct":
-        if channels != len(scheme.mean):
-            raise UserError("channels do not fit the plan", expected=len(scheme.mean), found=channels)
-        lower, upper, mean, std = (_column(v) for v in (scheme.lower, scheme.upper, scheme.mean, scheme.std))
+        lower, upper, mean, std = (_column(v, channels) for v in (scheme.lower, scheme.upper, scheme.mean, scheme.std))
         return (array.clip(lower, upper) - mean) / std
     if scheme.scheme == "z-score":
         return np.stack([_z_score(channel, scheme.inside_nonzero) for channel in array])
@@ -29,12 +27,23 @@ def normalise(array: np.ndarray, scheme: Normalisation) -> np.ndarray:
         array = ((array - low) / np.maximum(high - low, 1e-8)).clip(0, 1) * 255
     else:
         array = array * (255 / full_scale)
+    mean, std = _mean_and_std(scheme, channels)
+    return ((array - mean) / std).astype(np.float32)
+
+
+def _mean_and_std(scheme: Normalisation, channels: int) -> tuple:
+    """What 0 to 255 is standardised with: the plan's own numbers, else those of the pretrained encoder."""
+    if scheme.scheme == "photograph" and scheme.mean:
+        return _column(scheme.mean, channels), _column(scheme.std, channels)
     if channels == 3:
-        return ((array - _column(_MEAN)) / _column(_STD)).astype(np.float32)
-    return ((array - _MEAN.mean()) / _STD.mean()).astype(np.float32)
+        return _column(_MEAN, 3), _column(_STD, 3)
+    return _MEAN.mean(), _STD.mean()
 
 
-def _column(values) -> np.ndarray:
+def _column(values, channels: int) -> np.ndarray:
+    """A number per channel as [C, 1, 1, 1]."""
+    if len(values) != channels:
+        raise UserError("channels do not fit the plan", expected=len(values), found=channels)
     return np.asarray(values, np.float32).reshape(-1, 1, 1, 1)
 
 

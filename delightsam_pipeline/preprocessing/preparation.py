@@ -101,16 +101,20 @@ class Preparation:
     def image(self, image: Image) -> tuple[np.ndarray, WayBack]:
         """A case -> scaled slices, float32 [Z, C, h, w] without padding, and the way back.
 
+        Where the input is "rgb", a grey picture is one of three equal colours, as when it is saved in colour.
         Raises UserError when the channels or the kind of image are not the plan's.
         """
         wanted = len(self.plan.channel_names)
-        if len(image.array) != wanted:
+        array = image.array
+        if self.plan.input == "rgb" and len(array) == 1:
+            array = np.repeat(array, wanted, axis=0)
+        if len(array) != wanted:
             names = ", ".join(self.plan.channel_names)
             raise UserError(
                 "the image has the wrong number of channels",
                 file=image.source,
                 expected=f"{wanted} ({names})",
-                found=len(image.array),
+                found=len(array),
                 fix="give images of the kind this model was trained on",
             )
         if image.grid.physical != self.plan.physical:
@@ -122,7 +126,7 @@ class Preparation:
                 found=describe(image.grid),
             )
         back = self.way_back(image.grid, image.source)
-        slices = np.moveaxis(image.array, 1 + back.axis, 1)
+        slices = np.moveaxis(array, 1 + back.axis, 1)
         return resize(normalise(slices, self.plan.normalisation), back.scaled).swapaxes(0, 1), back
 
     def labels(self, labels: np.ndarray, back: WayBack) -> np.ndarray:

@@ -113,6 +113,15 @@ def test_an_input_has_its_number_of_channels(refused, kind, needed):
     assert f"plan: input: '{kind}' needs {needed} channel_names, there are {4 - needed}" in message
 
 
+@pytest.mark.parametrize(
+    ("numbers", "name", "count"),
+    [({"mean": [1, 2], "std": [1, 1]}, "mean", 2), ({"mean": [1]}, "std", 0), ({"std": [1]}, "mean", 0)],
+)
+def test_photographs_have_all_numbers_or_none(refused, numbers, name, count):
+    message = refused(put("normalisation", {"scheme": "photograph"} | numbers))
+    assert f"plan: normalisation.{name}: needs a number for each of 1 channel_names, there are {count}" in message
+
+
 @pytest.mark.parametrize("name", ["lower", "upper", "mean", "std"])
 def test_ct_has_its_numbers_for_every_channel(refused, name):
     numbers = {"scheme": "ct", "lower": [-100], "upper": [200], "mean": [40], "std": [10]}

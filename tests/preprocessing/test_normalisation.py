@@ -76,6 +76,17 @@ def test_photographs_as_the_encoder_knows_them():
     assert out.dtype == grey.dtype == np.float32
 
 
+def test_photographs_by_the_plans_own_numbers():
+    scheme = Normalisation(scheme="photograph", mean=[100, 50, 25], std=[10, 50, 5])
+    out = normalise(np.array([0, 128, 255], np.uint8).reshape(3, 1, 1, 1), scheme)
+    np.testing.assert_allclose(out.ravel(), [-10, 1.56, 46], rtol=1e-6)
+    deep = normalise(np.full((3, 1, 1, 1), 65535, np.uint16), scheme)
+    np.testing.assert_allclose(deep.ravel(), [15.5, 4.1, 46], rtol=1e-5)
+    assert out.dtype == deep.dtype == np.float32
+    with pytest.raises(UserError, match=r"channels do not fit the plan; expected 3; found 1"):
+        normalise(row(1, 2), scheme)
+
+
 def test_sixteen_bits_are_scaled_to_eight():
     scheme = Normalisation(scheme="photograph", full_scale=65535)
     deep = normalise(np.full((3, 1, 1, 1), 65535, np.uint16), scheme)

@@ -208,6 +208,19 @@ def test_another_number_of_channels(make_plan_for_tests):
     assert text.startswith(f"{VOLUME.source}: ") and "expected 2 (T1, T2); found 1" in text
 
 
+def test_a_grey_picture_is_three_equal_colours(make_plan_for_tests):
+    changes = {"scaling": "fit", "physical": False, "normalisation": Normalisation(scheme="photograph")}
+    preparation = Preparation(make_plan_for_tests(channel_names=["R", "G", "B"], input="rgb", **changes))
+    grey = np.random.default_rng(0).integers(0, 255, (1, 1, 16, 9), np.uint8)
+    as_grey, as_colour = (
+        preparation.image(replace(PICTURE, array=a, grid=Grid.picture(16, 9))) for a in (grey, np.repeat(grey, 3, 0))
+    )
+    assert np.array_equal(as_grey[0], as_colour[0]) and as_grey[1] == as_colour[1]
+    two = replace(PICTURE, array=np.repeat(PICTURE.array, 2, axis=0))
+    with pytest.raises(UserError, match=r"expected 3 \(R, G, B\); found 2"):
+        preparation.image(two)
+
+
 def test_pictures_for_volumes_and_volumes_for_pictures(make_plan_for_tests):
     text = message(make_plan_for_tests(), PICTURE)
     assert text.startswith(f"{PICTURE.source}: ") and "spacing in mm; found 9 x 8 pixels" in text
