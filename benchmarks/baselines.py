@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from real_datasets import RESULTS, commit, hardware
+from common import RESULTS, commit, hardware
 
 from delightsam_pipeline.data.dataset import Case, Dataset, check_case, load_dataset
 from delightsam_pipeline.data.splits import fold_cases

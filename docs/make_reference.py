@@ -6,7 +6,7 @@ import argparse
 from importlib import import_module
 from pathlib import Path
 
-COMMANDS = ("plan_and_preprocess", "train", "predict", "evaluate", "demo")
+COMMANDS = ("plan_and_preprocess", "train", "predict", "evaluate", "demo", "import_release", "info")
 FILE = Path(__file__).parent / "reference" / "commands.md"
 _HEADER = (
     "# Commands",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from delightsam_pipeline.commands import demo, evaluate, plan_and_preprocess, predict, train
+from delightsam_pipeline.commands import demo, evaluate, import_release, info, plan_and_preprocess, predict, train
 from delightsam_pipeline.data.dataset import load_definitions
 from delightsam_pipeline.plans.modalities import TABLE
 from delightsam_pipeline.plans.plan import Augmentation, Normalisation, Plan, Training
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PARSERS = {
     f"dlsam_{module.__name__.rpartition('.')[2]}": module.parser
-    for module in (plan_and_preprocess, train, predict, evaluate, demo)
+    for module in (plan_and_preprocess, train, predict, evaluate, demo, import_release, info)
 }
 
 pytestmark = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="needs the source tree")

@@ -12,11 +12,13 @@ from delightsam_pipeline.paths import means, results_root
 log = logging.getLogger(__name__)
 
 
-def find_models(model: Path | None, dataset: str | None, folds: Sequence[str] | None) -> list[Path]:
+def find_models(
+    model: Path | None, dataset: str | None, folds: Sequence[str] | None, choose: str = "choose one with -d or -m"
+) -> list[Path]:
     """The folder of the model given by -m, or the one trained on `dataset`, or the only one there is; per fold.
 
-    Without `folds` one is taken: `all`, else the lowest. Raises UserError that lists what there is, and for folds that
-    cannot be combined.
+    Without `folds` one is taken: `all`, else the lowest. Raises UserError that lists what there is (`choose` says how
+    the command takes one), and for folds that cannot be combined.
     """
     _check_choice(folds or ())
     if model is not None:
@@ -25,7 +27,7 @@ def find_models(model: Path | None, dataset: str | None, folds: Sequence[str] | 
         return _given(model, folds)
     found = sorted(file.parent for file in results_root().glob("*/fold_*/model.json"))
     if not found:
-        fix = "train one with dlsam_train, or give its folder with -m"
+        fix = "train one with dlsam_train, or give its folder"
         raise UserError("there is no trained model", file=results_root(), fix=fix)
     trained = sorted({f.parent for f in found})
     wanted = trained if dataset is None else trained_on(dataset, trained)
@@ -34,7 +36,7 @@ def find_models(model: Path | None, dataset: str | None, folds: Sequence[str] | 
     if len(names) != 1:
         problem = "several models have been trained" if names else f"no model has been trained on '{dataset}'"
         listed = ", ".join(sorted({f.parent.name for f in (chosen or found)}))
-        raise UserError(problem, file=results_root(), found=listed, fix="choose one with -d or -m")
+        raise UserError(problem, file=results_root(), found=listed, fix=choose)
     return _of_folds(chosen, folds)
 
 
