@@ -169,13 +169,13 @@ def _is_number(text: str) -> bool:
     return text.isdecimal() and len(text) <= len(str(_LARGEST)) and int(text) <= _LARGEST
 
 
-def gigabytes(text: str) -> float:
-    """A positive number of gigabytes in bytes, for argparse."""
+def gigabytes(text: str, least: float = 0.5) -> float:
+    """A number of gigabytes from `least` on in bytes, for argparse."""
     try:
         value = float(text.lower().removesuffix("gb").strip())
     except ValueError:
-        value = 0.0
-    if not 0.5 <= value < 10000:
+        value = -1.0
+    if not least <= value < 10000:
         raise argparse.ArgumentTypeError(f"'{text}' is not an amount of memory in GB, such as 8")
     return value * 1e9
 

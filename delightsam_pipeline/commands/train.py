@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from delightsam_pipeline.commands.common import (
@@ -12,6 +13,7 @@ from delightsam_pipeline.commands.common import (
     count,
     duration,
     folder,
+    gigabytes,
     log,
     positive,
     split_datasets,
@@ -31,13 +33,26 @@ def parser() -> Parser:
     p.add_argument("--time-budget", type=duration, metavar="TIME", help="length by the clock instead: 90s, 20m, 1.5h")
     p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1 or mps")
     p.add_argument(
-        "--pretrained", type=folder, metavar="FILE", help="start from mobile_sam.pt, a release or our weights"
+        "--pretrained", type=folder, metavar="FILE", help="start from MobileSAM, SAM, a release or our model"
     )
     p.add_argument(
         "--add-to",
         type=folder,
         metavar="MODEL",
         help="add DATASET to this trained model; what its other heads compute stays the same, bit for bit",
+    )
+    p.add_argument(
+        "--teacher",
+        metavar="FILE",
+        help="distil from SAM ViT-B, L or H (a file), or from a wider network of our own trained first (wide)",
+    )
+    p.add_argument("--no-refinement", action="store_true", help="with --teacher: end with the distilled controllers")
+    p.add_argument(
+        "--feature-cache",
+        type=partial(gigabytes, least=0),
+        default=2e9,
+        metavar="GB",
+        help="with --teacher: disk space for its features while they are learned (2; 0 for none)",
     )
     p.add_argument("--seed", type=count, default=12345, help="of weights and of the order of the data (12345)")
     p.add_argument("--workers", type=count, help="loader processes (default: by cores; 0 loads in the process itself)")
@@ -49,10 +64,10 @@ def parser() -> Parser:
 
 
 def _work(args) -> int:
-    if args.epochs is not None and args.time_budget is not None:
-        raise UserError("--epochs and --time-budget exclude each other", fix="give one of them")
-    if args.add_to is not None and args.pretrained is not None:
-        raise UserError("--add-to and --pretrained exclude each other", fix="give one of them")
+    for one, other in (("epochs", "time_budget"), ("add_to", "pretrained"), ("add_to", "teacher")):
+        if getattr(args, one) is not None and getattr(args, other) is not None:
+            names = f"--{one} and --{other}".replace("_", "-")
+            raise UserError(f"{names} exclude each other", fix="give one of them")
     folders = [_preprocessed(name) for name in split_datasets([args.dataset])]
     if len({f.name for f in folders}) < len(folders):
         raise UserError("two of the datasets have the same name", found=", ".join(map(str, folders)))
@@ -63,25 +78,39 @@ def _work(args) -> int:
     target: Path = args.output or results_root() / _name(args.add_to, list(stores)) / f"fold_{args.fold}"
 
     from delightsam_pipeline.inference.device import choose_device
-    from delightsam_pipeline.training.loop import train
-    from delightsam_pipeline.training.setup import Options, start
+    from delightsam_pipeline.training.setup import Options
 
     device = choose_device(args.device)
     workers = device.loader_workers() if args.workers is None else args.workers
     options = Options(
         args.fold, args.epochs, args.time_budget, args.pretrained, args.add_to, args.seed, workers, args.restart
     )
-    training_run = start(stores, target, options, device)
     log.info("training %s, fold %s, on %s, into %s", " + ".join(stores), args.fold, device.reason, target)
-    if training_run.progress.step:
-        log.info("going on after epoch %d", training_run.progress.epoch)
     with Stop() as stop:
-        finished = train(training_run, stop)
+        train = _train if args.teacher is None else _distil
+        finished = train(args, stores, target, options, device, stop)
     if not finished:
         log.info("stopped and saved; the same command goes on")
         return stop.code
     log.info("model in %s\nnext: dlsam_predict -i IMAGES -o OUTPUT -m %s", target, target)
     return 0
+
+
+def _train(args, stores, target: Path, options, device, stop: Stop) -> bool:
+    from delightsam_pipeline.training.loop import train
+    from delightsam_pipeline.training.setup import start
+
+    run = start(stores, target, options, device)
+    if run.progress.step:
+        log.info("going on after epoch %d", run.progress.epoch)
+    return train(run, stop)
+
+
+def _distil(args, stores, target: Path, options, device, stop: Stop) -> bool:
+    from delightsam_pipeline.training.distillation import Distillation, Teaching
+
+    teaching = Teaching(args.teacher, not args.no_refinement, args.feature_cache)
+    return Distillation(stores, target, options, device, teaching, stop).run()
 
 
 def _name(model: Path | None, datasets: list[str]) -> str:

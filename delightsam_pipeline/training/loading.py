@@ -43,8 +43,12 @@ class Source:
         if missing:
             fix = "run dlsam_plan_and_preprocess again"
             raise UserError("cases are not preprocessed", file=store.folder, found=", ".join(missing[:5]), fix=fix)
-        cases = tuple(store.cases[name] for name in names)
-        return Source(store.plan, cases, tuple(case for case in cases if any(case.present)))
+        return Source.of_cases(store.plan, [store.cases[name] for name in names])
+
+    @staticmethod
+    def of_cases(plan: Plan, cases: Sequence[StoredCase]) -> Source:
+        """These cases."""
+        return Source(plan, tuple(cases), tuple(case for case in cases if any(case.present)))
 
 
 def head_of_step(heads: Sequence[str], seed: int, step: int) -> str:
@@ -54,7 +58,7 @@ def head_of_step(heads: Sequence[str], seed: int, step: int) -> str:
 
 
 def make_batch(sources: Mapping[str, Source], pipelines: Mapping[str, Any], seed: int, step: int) -> dict[str, Any]:
-    """The batch of a step: head, images [B, C_in, H, W] float32, labels [B, H, W] int16 (-1 is not known)."""
+    """The batch of a step: its number, head, images [B, C_in, H, W] float32, labels [B, H, W] int16 (-1: unknown)."""
     head = head_of_step(list(sources), seed, step)
     source = sources[head]
     images, labels = [], []
@@ -68,7 +72,8 @@ def make_batch(sources: Mapping[str, Source], pipelines: Mapping[str, Any], seed
         cut = pipelines[head](data=image[None], seg=label[None, None].astype(np.float32))
         images.append(cut["data"][0])
         labels.append(cut["seg"][0, 0])
-    return {"head": head, "images": np.stack(images).astype(np.float32), "labels": np.stack(labels).astype(np.int16)}
+    images, labels = np.stack(images).astype(np.float32), np.stack(labels).astype(np.int16)
+    return {"number": step, "head": head, "images": images, "labels": labels}
 
 
 def draw(source: Source, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -132,9 +137,11 @@ def _cut(read, case: StoredCase, boxes: list[tuple[int, int]], outside: int | No
 class _Steps(SlimDataLoaderBase):
     """batchgenerators' loader over step numbers; worker t of n makes the steps t, t + n, ..."""
 
-    def __init__(self, sources: Mapping[str, Source], seed: int, first: int, workers: int) -> None:
+    def __init__(
+        self, sources: Mapping[str, Source], seed: int, first: int, workers: int, period: int | None = None
+    ) -> None:
         super().__init__(None, 0, max(1, workers))
-        self.sources, self.seed = dict(sources), seed
+        self.sources, self.seed, self.period = dict(sources), seed, period
         self.pipelines = {head: transforms(source.plan) for head, source in sources.items()}
         self.next_step = first
         self.set_thread_id(0)
@@ -148,15 +155,15 @@ class _Steps(SlimDataLoaderBase):
     def generate_train_batch(self) -> dict[str, Any]:
         step = self.next_step
         self.next_step += self.number_of_threads_in_multithreaded
-        return make_batch(self.sources, self.pipelines, self.seed, step)
+        return make_batch(self.sources, self.pipelines, self.seed, step % self.period if self.period else step)
 
 
-def batches(sources: Mapping[str, Source], seed: int, first: int, workers: int):
+def batches(sources: Mapping[str, Source], seed: int, first: int, workers: int, period: int | None = None):
     """An endless iterator of batches from step `first`; the same whatever the number of worker processes (0: none).
 
-    It raises RuntimeError when a worker process has died.
+    period : after so many steps the same batches come again. It raises RuntimeError when a worker process has died.
     """
-    steps = _Steps(sources, seed, first, workers)
+    steps = _Steps(sources, seed, first, workers, period)
     if workers == 0:
         return SingleThreadedAugmenter(steps, None)
     loader = MultiThreadedAugmenter(steps, None, workers, num_cached_per_queue=2, wait_time=0.005)

@@ -16,7 +16,7 @@ from delightsam_pipeline import __version__
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.evaluation.summary import TRAINED_ON, mean_dice
 from delightsam_pipeline.evaluation.tables import table
-from delightsam_pipeline.files import make_folder, read_json, remove_leftovers
+from delightsam_pipeline.files import make_folder, remove_leftovers
 from delightsam_pipeline.inference.model_folder import describe_model, save_weights
 from delightsam_pipeline.training.checkpoint import save_checkpoint
 from delightsam_pipeline.training.loading import batches
@@ -62,7 +62,7 @@ def train(run: Run, stop: Callable[[], bool] = lambda: False) -> bool:
     clock = Clock(run.progress.elapsed)
     if _goes_on(run, clock):
         _remove_scores(run.folder)
-        loader = batches(run.sources, run.options.seed, run.progress.step, run.options.workers)
+        loader = batches(run.sources, run.options.seed, run.progress.step, run.options.workers, run.period)
         try:
             finished = _epochs(run, clock, loader, stop)
         finally:
@@ -71,11 +71,18 @@ def train(run: Run, stop: Callable[[], bool] = lambda: False) -> bool:
         _save(run, clock)
         if not finished:
             return False
+    elif not (run.folder / "model.safetensors").is_file():
+        _save(run, clock)
     try:
         _finish(run, stop)
     except Stopped:
         return False
     return True
+
+
+def is_finished(run: Run) -> bool:
+    """Whether all steps of a run have been made, in this sitting or before."""
+    return not _goes_on(run, Clock(run.progress.elapsed))
 
 
 def _epochs(run: Run, clock: Clock, loader: Iterator, stop: Callable[[], bool]) -> bool:
@@ -105,7 +112,7 @@ def _done(run: Run, clock: Clock) -> float:
 
 def _goes_on(run: Run, clock: Clock) -> bool:
     """Whether there are steps left; however short its time, a run makes one."""
-    return run.progress.step == 0 or _done(run, clock) < 1
+    return _done(run, clock) < 1 or (run.length.seconds is not None and run.progress.step == 0)
 
 
 def _epoch(run: Run, clock: Clock, loader: Iterator, stop: Callable[[], bool]) -> dict[str, Any] | None:
@@ -238,9 +245,7 @@ def _describe(run: Run) -> None:
         "training_cases": {head: [case.name for case in source.cases] for head, source in run.sources.items()},
         "intended_use": "research; not for clinical use",
     }
-    if run.options.add_to is not None:
-        provenance["added_to"] = read_json(run.options.add_to / "model.json")["provenance"]
-    describe_model(run.folder, run.model, run.plans, provenance)
+    describe_model(run.folder, run.model, run.plans, provenance | run.provenance)
 
 
 def _save(run: Run, clock: Clock) -> None:

@@ -18,7 +18,8 @@ class Length:
         """Share of the training that is done, 0..1; `reserve` seconds of a time budget are kept for the end."""
         if self.seconds is not None:
             return min(1.0, elapsed / max(self.seconds - reserve, 1e-9))
-        return min(1.0, step / max(self.epochs * self.steps_per_epoch, 1))
+        steps = self.epochs * self.steps_per_epoch
+        return min(1.0, step / steps) if steps else 1.0
 
 
 def learning_rate(base: float, progress: float, warmup: float) -> float:

@@ -17,7 +17,7 @@ from delightsam_pipeline.files import digest
 from delightsam_pipeline.inference.device import Device
 from delightsam_pipeline.inference.model_folder import head_spec, load_model, sha256
 from delightsam_pipeline.model.delightsam import DeLightSAM
-from delightsam_pipeline.model.pretrained import load_pretrained
+from delightsam_pipeline.model.pretrained import load_pretrained, shared_statistics
 from delightsam_pipeline.plans.plan import Plan
 from delightsam_pipeline.preprocessing.store import Store, StoredCase
 from delightsam_pipeline.training.averaging import Average
@@ -51,8 +51,7 @@ class Options:
 class Stage:
     """The network of a run, what is frozen in it already, and what else sets one stage of a training apart.
 
-    other_plans : of heads that are not trained. tag : changes with what the stage began with. objective, whole : see
-    Run.
+    other_plans : of heads that are not trained. tag : changes with what the stage began with. For the others see Run.
     """
 
     model: DeLightSAM
@@ -60,6 +59,8 @@ class Stage:
     tag: str = ""
     objective: Objective = task_loss
     whole: bool = True
+    period: int | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -67,7 +68,8 @@ class Run:
     """A training run in `folder`: training cases (`sources`) and validation cases (`held_out`) per trained head.
 
     plans : of all heads of the model. objective : what a step makes small. whole : whether the folder becomes a model
-    that predicts, not a stage on the way to one.
+    that predicts, not a stage on the way to one. period : after so many steps the same batches come again.
+    provenance : what model.json says beside the rest.
     """
 
     folder: Path
@@ -83,6 +85,8 @@ class Run:
     setup: str
     objective: Objective = task_loss
     whole: bool = True
+    period: int | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
 
     def averaged_model(self) -> DeLightSAM:
@@ -131,6 +135,8 @@ def start(
         _setup_digest(sources, options.seed, stage.tag),
         stage.objective,
         stage.whole,
+        stage.period,
+        stage.provenance,
     )
     given = str(options.pretrained) if options.pretrained is not None else None
     if fresh:
@@ -146,11 +152,13 @@ def start(
 def _only_stage(plans: Mapping[str, Plan], options: Options, fresh: bool) -> Stage:
     """A run of the segmentation objective: of a new network, or of the new heads of a model that exists."""
     if options.add_to is not None:
-        model, others, _ = load_model(options.add_to)
+        model, others, card = load_model(options.add_to)
+        model.load_state_dict(shared_statistics(model, model.state_dict()), strict=False)  # for new modalities
         for head, plan in plans.items():
             model.add_head(head, head_spec(plan))
         model.freeze_all_but(plans)
-        return Stage(model, others, sha256(options.add_to / "model.safetensors"))
+        provenance = {"added_to": card.provenance}
+        return Stage(model, others, sha256(options.add_to / "model.safetensors"), provenance=provenance)
     model = DeLightSAM({head: head_spec(plan) for head, plan in plans.items()})
     if fresh and options.pretrained is not None:
         log.info("%s", load_pretrained(model, options.pretrained))
