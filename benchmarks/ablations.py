@@ -1,9 +1,10 @@
-"""What each part of the contour path brings, at equal steps, by replacing it before training.
+"""What parts of the network bring, at equal steps, by replacing one before training.
 
-    python benchmarks/contour_path.py --preprocessed FOLDER --work WORK --variant light --fold 1 --epochs 3 Dataset101_X
+    python benchmarks/ablations.py --preprocessed FOLDER --work WORK --variant light --fold 1 --epochs 3 Dataset101_X
 
-Trains one model on a preprocessed dataset with one variant and appends a line of JSON to WORK/contour.jsonl: mean
-validation Dice at the end, and parameters and GFLOP of the decoder for one image of the plan's size. Variants:
+Trains one model on a preprocessed dataset (or several, joined with +) with one variant and appends a line of JSON to
+WORK/ablations.jsonl: mean validation Dice at the end per dataset, parameters, and GFLOP for one image of the (first)
+plan's size. Variants:
 
     full       features of strides 8 and 4, each followed by a residual pair of 3x3 convolutions (the package's own)
     none       nothing finer than stride 16
@@ -14,6 +15,7 @@ validation Dice at the end, and parameters and GFLOP of the decoder for one imag
     light      both, the pairs depthwise with one 1x1 between
     stride2    full, and masks at stride 2 with the stem's features of stride 2
     soft       full, and the prompt made of probabilities through which the mask loss reaches the generator
+    slim       full, and controllers whose feed-forward narrows to C where the package's widens to 4 C
 """
 
 from __future__ import annotations
@@ -23,22 +25,22 @@ import json
 import time
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
+from common import commit
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from delightsam_pipeline.evaluation.summary import mean_dice
 from delightsam_pipeline.inference import segment
 from delightsam_pipeline.inference.device import choose_device
-from delightsam_pipeline.model import decoder, prompt, tiny_vit
-from delightsam_pipeline.model.layers import ConvNorm
+from delightsam_pipeline.model import controller, decoder, prompt, tiny_vit
+from delightsam_pipeline.model.costs import work
+from delightsam_pipeline.model.layers import ConvNorm, FeedForward
 from delightsam_pipeline.preprocessing import preparation
 from delightsam_pipeline.preprocessing.store import Store
 from delightsam_pipeline.training.loop import train
 from delightsam_pipeline.training.setup import Options, start
 
-VARIANTS = ("full", "none", "only8", "only4", "laterals", "pairs", "light", "stride2", "soft")
+VARIANTS = ("full", "none", "only8", "only4", "laterals", "pairs", "light", "stride2", "soft", "slim")
 
 
 class Laterals(decoder.Detail):
@@ -64,6 +66,14 @@ class Light(decoder.Detail):
         self.conv2 = ConvNorm(c_out, c_out, 1, scale=0.0)
 
 
+class Slim(FeedForward):
+    """C -> C -> C."""
+
+    def __init__(self, dim):
+        super().__init__(dim)
+        self.fc1, self.fc2 = nn.Linear(dim, dim), nn.Linear(dim, dim)
+
+
 def _with_stride_2() -> None:
     """Masks at stride 2: pixel features enlarged, the stem's first features added by a third step of the path."""
     preparation.STRIDE = segment.STRIDE = 2
@@ -74,12 +84,12 @@ def _with_stride_2() -> None:
         kept["half"] = F.gelu(self.seq[0](x, statistics))
         return self.seq[2](kept["half"], statistics)
 
-    def with_third(self, detail=True):
-        build(self, detail)
+    def with_third(self, fine):
+        build(self, fine)
         self.detail2 = decoder.Detail(32, 32)
 
-    def finer(self, image, queries, fine, statistics):
-        queries, x = forward(self, image, queries, fine, statistics)
+    def finer(self, image, queries, features, statistics):
+        queries, x = forward(self, image, queries, features, statistics)
         x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
         return queries, self.detail2(x, kept["half"], statistics)
 
@@ -99,8 +109,8 @@ def apply(variant: str) -> None:
         decoder.Detail = {"laterals": Laterals, "pairs": Pairs, "light": Light}[variant]
     elif variant in ("none", "only8", "only4"):
 
-        def fewer(self, detail=True):
-            build(self, detail)
+        def fewer(self, fine):
+            build(self, fine)
             self.detail8 = self.detail8 if variant == "only8" else None
             self.detail4 = self.detail4 if variant == "only4" else None
 
@@ -109,6 +119,8 @@ def apply(variant: str) -> None:
         _with_stride_2()
     elif variant == "soft":
         prompt.PromptGenerator.forward = _soft
+    elif variant == "slim":
+        controller.FeedForward = Slim
 
 
 def main() -> None:
@@ -123,31 +135,34 @@ def main() -> None:
     parser.add_argument("dataset")
     args = parser.parse_args()
     apply(args.variant)
-    store = Store.load(args.preprocessed / args.dataset)
+    stores = {name: Store.load(args.preprocessed / name) for name in args.dataset.split("+")}
     folder = args.work / f"{args.dataset}-{args.variant}-fold{args.fold}-seed{args.seed}"
     begin = time.monotonic()
-    run = start({"own": store}, folder, Options(args.fold, args.epochs, seed=args.seed), choose_device("cpu"))
+    run = start(stores, folder, Options(args.fold, args.epochs, seed=args.seed), choose_device("cpu"))
     train(run)
-    model: nn.Module = run.averaged_model().requires_grad_(False)
-    with FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, run.plans["own"].in_channels, *run.plans["own"].patch_size), "own")
-    summary = json.loads((folder / "validation" / "own" / "summary.json").read_text(encoding="utf-8"))
-    counts = counter.get_flop_counts()
+    model, first = run.averaged_model(), next(iter(stores))
+    flop = work(model, first, *run.plans[first].patch_size)
     record = {
         "dataset": args.dataset,
         "variant": args.variant,
         "fold": args.fold,
         "seed": args.seed,
         "steps": run.progress.step,
-        "dice": round(mean_dice(summary), 4),
+        "dice": {name: round(_dice(folder / "validation" / name), 4) for name in stores},
+        "parameters": sum(p.numel() for p in model.parameters()),
         "decoder_parameters": sum(p.numel() for p in model.decoder.parameters()),
-        "decoder_gflop": round(sum(counts["DeLightSAM.decoder"].values()) / 1e9, 3),
-        "gflop": round(sum(counts["Global"].values()) / 1e9, 3),
+        "decoder_gflop": round(flop["decoder"] / 1e9, 3),
+        "gflop": round(sum(flop.values()) / 1e9, 3),
         "seconds": round(time.monotonic() - begin),
+        "commit": commit(),
     }
-    with open(args.work / "contour.jsonl", "a", encoding="utf-8") as file:
+    with open(args.work / "ablations.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
     print(record)
+
+
+def _dice(folder: Path) -> float:
+    return mean_dice(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":
