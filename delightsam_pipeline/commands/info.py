@@ -97,8 +97,7 @@ def licence(provenance: Mapping[str, Any]) -> str:
     for origin in _origins(provenance):
         parts.append(origin.get("weights_licence") or "yours: trained from your data")
         if origin.get("pretrained"):
-            stated = origin.get("pretrained_licence", "not recorded here")
-            parts.append(f"begun with {origin['pretrained']}, whose licence holds as well ({stated})")
+            parts.append(f"begun with {origin['pretrained']}, whose licence holds as well")
     return "; ".join(dict.fromkeys(parts))
 
 

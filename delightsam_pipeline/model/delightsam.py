@@ -71,8 +71,11 @@ class DeLightSAM(nn.Module):
     def add_head(self, name: str, spec: HeadSpec) -> None:
         """Add a head, and its modality's controller if that is new; nothing that exists is touched.
 
-        Raises UserError when the name is taken.
+        Raises UserError when the name is taken, and for a model of joint queries when the head has none of them.
         """
+        if (self.joint is None) != (spec.query is None):
+            fix = "a model of the authors' release keeps the heads it has; train a new model"
+            raise UserError(f"head '{name}' cannot be added: queries are either joint or each head's own", fix=fix)
         if any(_key(name) == _key(taken) for taken in self.specs):
             raise UserError(f"the model already has a head '{name}'", found=", ".join(self.specs))
         if _key(spec.modality) not in self.controllers:

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,7 @@ def _describe(run: Run) -> None:
         "package": f"delightsam-pipeline {__version__}",
         "torch": torch.__version__,
         "device": run.device.reason,
+        "date": date.today().isoformat(),
         "fold": run.options.fold,
         "seed": run.options.seed,
         "pretrained": run.progress.pretrained,

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.model import from_release
 from delightsam_pipeline.model.controller import Controller
+from delightsam_pipeline.model.delightsam import HeadSpec
 from delightsam_pipeline.model.tiny_vit import TinyViT
 
 UNUSED_CLASSIFIER, UNUSED_PROMPTS, GATES = 321_640, 6_220, 10
@@ -25,6 +26,11 @@ def test_a_head_goes_by_its_id_and_by_its_name(release_state):
     for unknown in (6, "release", "CT"):
         with pytest.raises(UserError, match=f"no head '{unknown}'; found dermoscopy, X-ray"):
             model(images, unknown)
+
+
+def test_it_takes_no_more_heads(release_state):
+    with pytest.raises(UserError, match=r"'pet' cannot be added.*keeps the heads it has"):
+        from_release(release_state).add_head("pet", HeadSpec("PET", 1))
 
 
 def parameters(module) -> int:
