@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from delightsam_pipeline.data.formats import read_case, write_labels
 from delightsam_pipeline.data.image import Image
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.inference.device import Device, choose_device
-from delightsam_pipeline.inference.ensemble import Ensemble, load_networks
+from delightsam_pipeline.inference.ensemble import Ensemble, inference_form, load_networks
 from delightsam_pipeline.inference.segment import segment
 from delightsam_pipeline.model.delightsam import DeLightSAM
 from delightsam_pipeline.paths import means
@@ -24,12 +25,16 @@ from delightsam_pipeline.preprocessing.preparation import Preparation
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model, or several folds' as one, with the plans of its heads on a device."""
+    """A model, or several folds' as one, with the plans of its heads on a device.
+
+    It predicts through the inference form of the model as it is when a modality is first asked for.
+    """
 
     model: DeLightSAM | Ensemble
     plans: dict[str, Plan]
     device: Device
     batch_size: int = 8
+    _forms: dict[str, nn.Module] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @staticmethod
     def load(
@@ -69,7 +74,14 @@ class Predictor:
         """Labels [z, y, x] on the image's grid."""
         name = self.head(head)
         slices, back = Preparation(self.plans[name]).image(image)
-        return segment(self.model, name, self.plans[name], slices, back, self.device, self.batch_size)
+        return segment(self._form(name), name, self.plans[name], slices, back, self.device, self.batch_size)
+
+    def _form(self, head: str) -> nn.Module:
+        """What predicts the heads of this head's modality, made once."""
+        modality = self.plans[head].modality
+        if modality not in self._forms:
+            self._forms[modality] = inference_form(self.model, head)
+        return self._forms[modality]
 
     def predict_files(self, files: tuple[Path, ...], output: Path, head: str | None = None) -> tuple[Image, np.ndarray]:
         """Read a case (one file per channel), segment it and write its labels; returns image and labels."""

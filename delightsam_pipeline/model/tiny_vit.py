@@ -62,8 +62,16 @@ class Merge(nn.Module):
         return self.conv3(F.gelu(self.conv2(x, statistics)), statistics)
 
 
+def window_side(side: int, largest: int, fit: bool) -> int:
+    """Side of the windows over `side` tokens: `largest`, or the smallest that needs no more windows than that.
+
+    Less is then padded; the bias table goes by offset, so a smaller window uses the same entries.
+    """
+    return -(-side // -(-side // largest)) if fit else largest
+
+
 @lru_cache(maxsize=64)
-def _offsets(height: int, width: int, table: int, device: torch.device) -> Tensor:
+def offsets(height: int, width: int, table: int, device: torch.device) -> Tensor:
     """[(h w) * (h w)] places in a bias table of side `table` of the offsets (|dy|, |dx|) between two tokens."""
     # an inference tensor in this cache could not be used in a later training step
     with torch.inference_mode(False):
@@ -90,7 +98,7 @@ class WindowAttention(nn.Module):
         n, t, c = x.shape
         qkv = self.qkv(self.norm(x)).view(n, t, self.heads, 3, HEAD_DIM).permute(3, 0, 2, 1, 4)
         q, k, v = qkv[0] * HEAD_DIM**-0.5, qkv[1], qkv[2]
-        places = _offsets(*size, self.window, x.device)
+        places = offsets(*size, self.window, x.device)
         bias = self.attention_biases.index_select(1, places).view(self.heads, t, t)
         scores = q @ k.transpose(-2, -1) + bias
         output = control.attend(scores.softmax(dim=-1) @ v, q, scores)
@@ -144,20 +152,10 @@ class Stage(nn.Module):
             for block in self.blocks:
                 x = block(x, statistics)
             return x
-        windows = tuple(self._window(side) for side in x.shape[-2:])
+        windows = tuple(window_side(side, self.window, self.fit_windows) for side in x.shape[-2:])
         for block, control in zip(self.blocks, controls, strict=True):
             x = block(x, windows, control, statistics)
         return x
-
-    def _window(self, side: int) -> int:
-        """The window's side: fitted, the smallest that needs no more windows than the full one, so less is padded.
-
-        The bias table goes by offset, so a smaller window uses the same entries.
-        """
-        if not self.fit_windows:
-            return self.window
-        count = -(-side // self.window)
-        return -(-side // count)
 
 
 class TinyViT(nn.Module):
