@@ -98,7 +98,7 @@ def _with_stride_2() -> None:
 
 def _soft(self, embedding):
     patch_logits = self.patch_decoder(embedding)
-    soft = F.interpolate(patch_logits.sigmoid(), scale_factor=2, mode="bilinear", align_corners=False)
+    soft = F.interpolate(patch_logits.sigmoid(), scale_factor=2, mode="nearest")
     return patch_logits, self.dense_prompter(soft)
 
 
@@ -138,7 +138,7 @@ def main() -> None:
     stores = {name: Store.load(args.preprocessed / name) for name in args.dataset.split("+")}
     folder = args.work / f"{args.dataset}-{args.variant}-fold{args.fold}-seed{args.seed}"
     begin = time.monotonic()
-    run = start(stores, folder, Options(args.fold, args.epochs, seed=args.seed), choose_device("cpu"))
+    run = start(stores, folder, Options(args.fold, args.epochs, seed=args.seed, restart=True), choose_device("cpu"))
     train(run)
     model, first = run.averaged_model(), next(iter(stores))
     flop = work(model, first, *run.plans[first].patch_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     if not all(name.startswith(wrapper) for name in tensors):
         return tensors
     return {name.removeprefix(wrapper): value for name, value in tensors.items()}
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """Hexadecimal SHA-256 of names and values."""
+    hash_ = hashlib.sha256()
+    for name in sorted(tensors):
+        hash_.update(name.encode())
+        hash_.update(tensors[name].detach().cpu().contiguous().numpy())
+    return hash_.hexdigest()
 
 
 def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], file: Path | None = None) -> None:

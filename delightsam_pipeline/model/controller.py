@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from delightsam_pipeline.model.layers import FeedForward, ModalityBatchNorm, Statistics
+from delightsam_pipeline.model.layers import FeedForward, Statistics
 
 
 class BlockController(nn.Module):
@@ -37,12 +37,15 @@ class BlockController(nn.Module):
 
 
 class Controller(nn.Module):
-    """One modality's controllers, one per TinyViT block (in order), and its statistics, one per batch norm."""
+    """One modality's controllers, one per TinyViT block (in order), and its statistics, one per batch norm.
 
-    def __init__(self, blocks: Iterable[tuple[int, int]], norms: Iterable[ModalityBatchNorm]) -> None:
+    blocks : width and heads of each block. statistics : mean and variance [C] that each batch norm starts from.
+    """
+
+    def __init__(self, blocks: Iterable[tuple[int, int]], statistics: Iterable[tuple[Tensor, Tensor]]) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(BlockController(dim, heads) for dim, heads in blocks)
-        self.statistics = nn.ModuleList(Statistics(norm.running_mean, norm.running_var) for norm in norms)
+        self.statistics = nn.ModuleList(Statistics(mean, var) for mean, var in statistics)
 
 
 def pooled(means: Sequence[Tensor], variances: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

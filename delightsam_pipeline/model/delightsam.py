@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from torch import Tensor, nn
 
 from delightsam_pipeline.errors import UserError
-from delightsam_pipeline.model.controller import Controller
+from delightsam_pipeline.model.controller import Controller, pooled
 from delightsam_pipeline.model.decoder import Head, QueryDecoder
 from delightsam_pipeline.model.layers import ModalityBatchNorm
 from delightsam_pipeline.model.prompt import PromptGenerator
@@ -79,11 +79,18 @@ class DeLightSAM(nn.Module):
         if any(_key(name) == _key(taken) for taken in self.specs):
             raise UserError(f"the model already has a head '{name}'", found=", ".join(self.specs))
         if _key(spec.modality) not in self.controllers:
-            norms = [m for m in self.modules() if isinstance(m, ModalityBatchNorm)]
-            self.controllers[_key(spec.modality)] = Controller(self.encoder.controlled_blocks(), norms)
+            self.controllers[_key(spec.modality)] = Controller(self.encoder.controlled_blocks(), self._statistics())
         if self.joint is None:
             self.heads[_key(name)] = Head(spec.targets, spec.in_channels)
         self.specs[name] = spec
+
+    def _statistics(self) -> list[tuple[Tensor, Tensor]]:
+        """What a new modality starts from, per batch norm: pooled over the modalities there are, else the shared."""
+        norms = [m for m in self.modules() if isinstance(m, ModalityBatchNorm)]
+        if not self.controllers:
+            return [(norm.running_mean, norm.running_var) for norm in norms]
+        present = [[controller.statistics[norm.index] for controller in self.controllers.values()] for norm in norms]
+        return [pooled([own.mean for own in of_one], [own.var for own in of_one]) for of_one in present]
 
     def freeze_all_but(self, opened: Collection[str]) -> None:
         """Leave only these heads to training, and the controllers of modalities that no other head uses.

@@ -14,7 +14,6 @@ from delightsam_pipeline.model.folded import Linear, at_once, fold
 from delightsam_pipeline.model.layers import Statistics
 from delightsam_pipeline.model.tiny_vit import HEAD_DIM, Block
 
-
 _FLASH = hasattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu")  # torch's own, not for the public
 
 

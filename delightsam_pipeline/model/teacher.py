@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from delightsam_pipeline.model.checkpoints import load_tensors
@@ -17,7 +16,6 @@ from delightsam_pipeline.model.sam_vit import SamViT, sam_vit_from
 from delightsam_pipeline.model.tiny_vit import WIDE, TinyViT
 
 OWN = "wide"  # a teacher of our own, in the place of a file of SAM's weights
-_TAUGHT = ("prompt.", "decoder.transformer.", "decoder.output_upscaling.", "decoder.fourier", "heads.")
 
 
 class AdaptedSam(nn.Module):
@@ -55,15 +53,13 @@ def make_teacher(source: str | Path, heads: Mapping[str, HeadSpec]) -> DeLightSA
     return teacher
 
 
-@torch.no_grad()
+def taught_parts(model: DeLightSAM) -> list[nn.Module]:
+    """What a teacher hands over to a student, beside the position encoding: prompt generator, decoder and heads."""
+    return [model.prompt, model.decoder.transformer, model.decoder.output_upscaling, model.heads]
+
+
 def hand_over(teacher: DeLightSAM, student: DeLightSAM) -> None:
-    """Give a student of the same heads the teacher's prompt generator, decoder and heads."""
-    own = student.state_dict()
-    for name, value in teacher.state_dict().items():
-        if name.startswith(_TAUGHT):
-            own[name].copy_(value)
-
-
-def taught_parts(student: DeLightSAM) -> list[nn.Module]:
-    """The parts of a student that hand_over fills."""
-    return [student.prompt, student.decoder.transformer, student.decoder.output_upscaling, student.heads]
+    """Give a student of the same heads what the teacher has learned of masks."""
+    for given, own in zip(taught_parts(teacher), taught_parts(student), strict=True):
+        own.load_state_dict(given.state_dict())
+    student.decoder.fourier.copy_(teacher.decoder.fourier)

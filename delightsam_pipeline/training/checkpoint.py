@@ -71,7 +71,8 @@ def load_checkpoint(
     if version != VERSION:
         raise UserError("was written by another version", file=file, expected=VERSION, found=version, fix=again)
     if made_by != setup or state["model"].keys() != average.tensors.keys():
-        raise UserError("belongs to a run with other cases, plan or seed", file=file, fix=again)
+        problem = "belongs to a run with other cases, plan, seed or first weights"
+        raise UserError(problem, file=file, fix=f"{again}, or choose another folder with -o")
     model.load_state_dict(state["model"], strict=False)
     optimizer.load_state_dict(state["optimizer"])
     average.load(state["average"])

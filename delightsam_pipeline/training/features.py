@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from delightsam_pipeline.files import writing
 from delightsam_pipeline.inference.device import Device
+from delightsam_pipeline.inference.model_folder import save_weights
 from delightsam_pipeline.model.delightsam import DeLightSAM
 from delightsam_pipeline.plans.plan import Plan
 from delightsam_pipeline.training.augmentation import transforms
@@ -31,9 +30,9 @@ class FeatureCache:
 
     def __init__(self, folder: Path, key: str) -> None:
         self.folder = folder / key
-        for other in folder.glob("*"):
-            if other != self.folder:
-                shutil.rmtree(other)
+        for file in folder.glob("*/*.safetensors"):
+            if file.parent != self.folder:
+                file.unlink()
 
     def get(self, number: int) -> Tensor | None:
         """The embedding, float16 on the CPU; None when it is not there or damaged."""
@@ -43,9 +42,8 @@ class FeatureCache:
             return None
 
     def put(self, number: int, embedding: Tensor) -> None:
-        """Keep an embedding."""
-        with writing(self._file(number)) as temporary:
-            save_file({"embedding": embedding.to("cpu", torch.float16).contiguous()}, temporary)
+        """Keep an embedding, float16."""
+        save_weights(self._file(number), {"embedding": embedding.half()})
 
     def _file(self, number: int) -> Path:
         return self.folder / f"{number}.safetensors"
@@ -79,14 +77,14 @@ class Imitation:
 
     @torch.no_grad()
     def wanted(self, images: Tensor, batch: dict[str, Any], device: Device) -> Tensor:
-        """The teacher's embedding of a batch, float32, from the cache where it is there."""
+        """The teacher's embedding of a batch in the precision that the cache keeps, from there if it is there."""
         kept = self.cache.get(batch["number"]) if self.cache is not None else None
         if kept is None:
             with device.autocast():
-                kept = self.teacher.encode(images, batch["head"])[0]
+                kept = self.teacher.encode(images, batch["head"])[0].half()
             if self.cache is not None:
                 self.cache.put(batch["number"], kept)
-        return kept.to(device.torch, torch.float32)
+        return kept.to(device.torch).float()
 
 
 @torch.no_grad()

@@ -6,20 +6,18 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date
-from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from delightsam_pipeline import __version__
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.evaluation.summary import TRAINED_ON, mean_dice
 from delightsam_pipeline.evaluation.tables import table
 from delightsam_pipeline.files import make_folder, remove_leftovers
-from delightsam_pipeline.inference.model_folder import describe_model, save_weights
+from delightsam_pipeline.inference.model_folder import save_weights
 from delightsam_pipeline.training.checkpoint import save_checkpoint
+from delightsam_pipeline.training.folder import describe, remove_scores, remove_weights, require_free
 from delightsam_pipeline.training.loading import batches
 from delightsam_pipeline.training.report import write_history
 from delightsam_pipeline.training.schedule import learning_rate
@@ -29,7 +27,6 @@ from delightsam_pipeline.training.validation import Stopped, overall, validate, 
 
 log = logging.getLogger(__name__)
 SAVE_EVERY_S = 300.0
-STAGES = "stages"  # what comes before a model's own training lies in this folder of it
 VALIDATION_SHARE = 0.1  # of the time, at most
 _TASK_FIGURES = (
     "loss {mask_loss:.3f} + patch {patch_loss:.3f}  patch precision {patch_precision:.2f} recall {patch_recall:.2f}"
@@ -57,13 +54,15 @@ def train(run: Run, stop: Callable[[], bool] = lambda: False) -> bool:
     make_folder(run.folder)
     remove_leftovers(run.folder)
     if run.progress.step == 0:
-        _remove_old(run)
-    if run.whole:
-        _describe(run)
+        if run.stage.whole:
+            require_free(run.folder, run.options.restart)
+        remove_weights(run.folder)
     clock = Clock(run.progress.elapsed)
+    if run.stage.whole and (_goes_on(run, clock) or not (run.folder / "model.json").is_file()):
+        describe(run)
     if _goes_on(run, clock):
-        _remove_scores(run.folder)
-        loader = batches(run.sources, run.options.seed, run.progress.step, run.options.workers, run.period)
+        remove_scores(run.folder)
+        loader = batches(run.sources, run.options.seed, run.progress.step, run.options.workers, run.stage.period)
         try:
             finished = _epochs(run, clock, loader, stop)
         finally:
@@ -81,14 +80,9 @@ def train(run: Run, stop: Callable[[], bool] = lambda: False) -> bool:
     return True
 
 
-def is_finished(run: Run) -> bool:
-    """Whether all steps of a run have been made, in this sitting or before."""
-    return not _goes_on(run, Clock(run.progress.elapsed))
-
-
 def _epochs(run: Run, clock: Clock, loader: Iterator, stop: Callable[[], bool]) -> bool:
     progress = run.progress
-    if run.length.seconds is not None and not progress.validation_seconds:
+    if run.length.seconds is not None and run.stage.validates and not progress.validation_seconds:
         progress.validation_seconds = _expected_validation(run)
     while _goes_on(run, clock):
         row = _epoch(run, clock, loader, stop)
@@ -157,7 +151,11 @@ def _step(run: Run, clock: Clock, batch: dict[str, Any], sums: Sums) -> float:
     rate = learning_rate(plan.training.learning_rate, _done(run, clock), plan.training.warmup)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    train_step(run.model, batch, plan, run.optimizer, run.device, sums, run.objective)
+    try:
+        train_step(run.model, batch, plan, run.optimizer, run.device, sums, run.stage.objective)
+    except torch.OutOfMemoryError:
+        fix = "plan again with a smaller --gpu-memory, or take a smaller teacher if it was one's turn"
+        raise UserError("the device's memory does not suffice for a step", found=run.device.reason, fix=fix) from None
     run.progress.step += 1
     run.average.update(run.model, run.progress.step)
     return rate
@@ -166,7 +164,7 @@ def _step(run: Run, clock: Clock, batch: dict[str, Any], sums: Sums) -> float:
 def _validation_is_due(run: Run, clock: Clock) -> bool:
     progress = run.progress
     since = clock.elapsed() - progress.validated_at
-    return since >= progress.validation_seconds * (1 / VALIDATION_SHARE - 1)
+    return run.stage.validates and since >= progress.validation_seconds * (1 / VALIDATION_SHARE - 1)
 
 
 def _expected_validation(run: Run) -> float:
@@ -210,46 +208,6 @@ def _log_epoch(row: dict[str, Any], done: float) -> None:
     log.info("epoch %d (%.0f %%)  %s  %.2f s/step%s", row["epoch"], 100 * done, figures, row["seconds_per_step"], dice)
 
 
-def _remove_old(run: Run) -> None:
-    """Weights and scores of an earlier run must not be taken for those of the one that begins.
-
-    Raises UserError for a folder that holds other things, and for a finished model without `restart`.
-    """
-    folder, restart = run.folder, run.options.restart
-    others = [file for file in folder.iterdir() if file.name != STAGES]
-    if run.whole and others and not (folder / "model.json").is_file():
-        raise UserError("holds other files and no model", file=folder, fix="choose a new folder with -o")
-    if (folder / "model.safetensors").is_file() and not (folder / "last.pt").is_file() and not restart:
-        fix = "use --restart to replace it, or choose another folder with -o"
-        raise UserError("holds a model whose training cannot go on (no last.pt)", file=folder, fix=fix)
-    old = [folder / name for name in ("model.safetensors", "best.safetensors", "last.pt", "progress.csv")]
-    old += [folder / "progress.png", *folder.glob("plans/*.json")]
-    for file in old:
-        file.unlink(missing_ok=True)
-
-
-def _remove_scores(folder: Path) -> None:
-    """The scores of weights that training goes on from are not those of the weights it will end with."""
-    for name in ("summary.json", "scores.csv", "worst_cases.png"):
-        for file in folder.glob(f"validation/*/{name}"):
-            file.unlink(missing_ok=True)
-
-
-def _describe(run: Run) -> None:
-    provenance = {
-        "package": f"delightsam-pipeline {__version__}",
-        "torch": torch.__version__,
-        "device": run.device.reason,
-        "date": date.today().isoformat(),
-        "fold": run.options.fold,
-        "seed": run.options.seed,
-        "pretrained": run.progress.pretrained,
-        "training_cases": {head: [case.name for case in source.cases] for head, source in run.sources.items()},
-        "intended_use": "research; not for clinical use",
-    }
-    describe_model(run.folder, run.model, run.plans, provenance | run.provenance)
-
-
 def _save(run: Run, clock: Clock) -> None:
     run.progress.elapsed = clock.elapsed()
     save_checkpoint(run.folder / "last.pt", run.model, run.average, run.optimizer, run.progress, run.setup)
@@ -260,11 +218,13 @@ def _save(run: Run, clock: Clock) -> None:
 
 def _finish(run: Run, stop: Callable[[], bool]) -> None:
     """The final validation, of the weights that will predict: per head a summary and pictures of the worst cases."""
+    if not run.stage.validates:
+        return
     model = run.averaged_model()
     summaries = {}
     for head, cases in run.held_out.items():
         folder = run.folder / "validation" / head
-        summary, views = validate(model, head, run.plans[head], cases, run.device, stop, surfaces=True)
+        summary, views = validate(model, head, run.plans[head], cases, run.device, stop, surfaces=run.stage.whole)
         if {case.name for case in cases} & {case.name for case in run.sources[head].cases}:
             summary["note"] = TRAINED_ON
         write_validation(folder, summary, views, run.plans[head], cases)

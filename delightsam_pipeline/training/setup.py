@@ -17,7 +17,7 @@ from delightsam_pipeline.files import digest
 from delightsam_pipeline.inference.device import Device
 from delightsam_pipeline.inference.model_folder import head_spec, load_model, sha256
 from delightsam_pipeline.model.delightsam import DeLightSAM
-from delightsam_pipeline.model.pretrained import load_pretrained, shared_statistics
+from delightsam_pipeline.model.pretrained import load_pretrained
 from delightsam_pipeline.plans.plan import Plan
 from delightsam_pipeline.preprocessing.store import Store, StoredCase
 from delightsam_pipeline.training.averaging import Average
@@ -51,7 +51,10 @@ class Options:
 class Stage:
     """The network of a run, what is frozen in it already, and what else sets one stage of a training apart.
 
-    other_plans : of heads that are not trained. tag : changes with what the stage began with. For the others see Run.
+    other_plans : of heads that are not trained. tag : changes with what the stage began with, beside data and seed.
+    objective : what a step makes small. whole : whether the folder becomes a model that predicts, not a stage on the
+    way to one. validates : whether held-out cases are segmented. period : after so many steps the same batches come
+    again. provenance : what model.json says beside the rest.
     """
 
     model: DeLightSAM
@@ -59,6 +62,7 @@ class Stage:
     tag: str = ""
     objective: Objective = task_loss
     whole: bool = True
+    validates: bool = True
     period: int | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -67,37 +71,37 @@ class Stage:
 class Run:
     """A training run in `folder`: training cases (`sources`) and validation cases (`held_out`) per trained head.
 
-    plans : of all heads of the model. objective : what a step makes small. whole : whether the folder becomes a model
-    that predicts, not a stage on the way to one. period : after so many steps the same batches come again.
-    provenance : what model.json says beside the rest.
+    plans : of all heads of the model.
     """
 
     folder: Path
+    stage: Stage
     plans: dict[str, Plan]
     sources: dict[str, Source]
     held_out: dict[str, list[StoredCase]]
     options: Options
     device: Device
     length: Length
-    model: DeLightSAM
     average: Average
     optimizer: torch.optim.Optimizer
     setup: str
-    objective: Objective = task_loss
-    whole: bool = True
-    period: int | None = None
-    provenance: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
 
+    @property
+    def model(self) -> DeLightSAM:
+        """The network that is trained."""
+        return self.stage.model
+
     def averaged_model(self) -> DeLightSAM:
-        """A copy of the network with the averaged weights, in evaluation mode."""
-        model = copy.deepcopy(self.model)
+        """A copy of the network with the averaged weights, in evaluation mode; frozen parameters are not copied."""
+        frozen = {id(parameter): parameter for parameter in self.model.parameters() if not parameter.requires_grad}
+        model = copy.deepcopy(self.model, frozen)
         model.load_state_dict(self.average.tensors, strict=False)
         return model.eval()
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The averaged weights by name; of a stage only those that it trains."""
-        return self.model.state_dict() | self.average.tensors if self.whole else self.average.tensors
+        return self.model.state_dict() | self.average.tensors if self.stage.whole else self.average.tensors
 
 
 def start(
@@ -105,15 +109,11 @@ def start(
 ) -> Run:
     """Build a run, or take up the one that stands in `folder`; `stage` says what differs in one of several stages.
 
-    Raises UserError when what stands there was made from other data, plans, fold or seed.
+    Raises UserError when what stands there was made from other data, plans, fold, seed or first weights.
     """
     if options.add_to is not None and options.add_to.resolve() == folder.resolve():
         raise UserError("is the model that is added to", file=folder, fix="choose another folder with -o")
-    sources, held_out = {}, {}
-    for head, store in stores.items():
-        train, val = fold_cases(store.splits, options.fold, list(store.cases))
-        sources[head] = Source.of(store, train)
-        held_out[head] = list(Source.of(store, val).cases)
+    sources, held_out = _cases(stores, options.fold)
     plans = {head: store.plan for head, store in stores.items()}
     training = next(iter(plans.values())).training
     epochs = training.epochs if options.epochs is None else options.epochs
@@ -123,42 +123,52 @@ def start(
     model = stage.model.to(device.torch, memory_format=torch.channels_last)
     run = Run(
         folder,
+        stage,
         stage.other_plans | plans,
         sources,
         held_out,
         options,
         device,
         Length(epochs, training.steps_per_epoch * len(sources), options.seconds),
-        model,
         Average(model),
-        torch.optim.AdamW(_parameter_groups(model, training.weight_decay), lr=training.learning_rate, fused=True),
+        torch.optim.AdamW(parameter_groups(model, training.weight_decay), lr=training.learning_rate, fused=True),
         _setup_digest(sources, options.seed, stage.tag),
-        stage.objective,
-        stage.whole,
-        stage.period,
-        stage.provenance,
     )
-    given = str(options.pretrained) if options.pretrained is not None else None
+    _take_up(run, fresh)
+    return run
+
+
+def _take_up(run: Run, fresh: bool) -> None:
+    """Go on from the folder's last state, unless the run is fresh."""
+    given = None if run.options.pretrained is None else str(run.options.pretrained)
     if fresh:
         run.progress.pretrained = given
-        return run
-    load_checkpoint(folder / "last.pt", run.model, run.average, run.optimizer, run.progress, run.setup)
+        return
+    load_checkpoint(run.folder / "last.pt", run.model, run.average, run.optimizer, run.progress, run.setup)
     if given is not None and given != run.progress.pretrained:
-        fix = "use --restart to begin anew"
-        raise UserError(f"this run did not begin with {given}", file=folder, found=run.progress.pretrained, fix=fix)
-    return run
+        found, fix = run.progress.pretrained, "use --restart to begin anew"
+        raise UserError(f"this run did not begin with {given}", file=run.folder, found=found, fix=fix)
+
+
+def _cases(stores: Mapping[str, Store], fold: str) -> tuple[dict[str, Source], dict[str, list[StoredCase]]]:
+    """Training and validation cases of a fold, per head."""
+    sources, held_out = {}, {}
+    for head, store in stores.items():
+        train, val = fold_cases(store.splits, fold, list(store.cases))
+        sources[head] = Source.of(store, train)
+        held_out[head] = list(Source.of(store, val).cases)
+    return sources, held_out
 
 
 def _only_stage(plans: Mapping[str, Plan], options: Options, fresh: bool) -> Stage:
     """A run of the segmentation objective: of a new network, or of the new heads of a model that exists."""
     if options.add_to is not None:
         model, others, card = load_model(options.add_to)
-        model.load_state_dict(shared_statistics(model, model.state_dict()), strict=False)  # for new modalities
         for head, plan in plans.items():
             model.add_head(head, head_spec(plan))
         model.freeze_all_but(plans)
-        provenance = {"added_to": card.provenance}
-        return Stage(model, others, sha256(options.add_to / "model.safetensors"), provenance=provenance)
+        weights = sha256(options.add_to / "model.safetensors")
+        return Stage(model, others, weights, provenance={"added_to": card.provenance | {"weights_sha256": weights}})
     model = DeLightSAM({head: head_spec(plan) for head, plan in plans.items()})
     if fresh and options.pretrained is not None:
         log.info("%s", load_pretrained(model, options.pretrained))
@@ -173,9 +183,9 @@ def _setup_digest(sources: Mapping[str, Source], seed: int, tag: str) -> str:
     return digest(parts)
 
 
-def _parameter_groups(model: DeLightSAM, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(model: DeLightSAM, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices and kernels decay; norms, biases, gates, tokens and queries do not."""
-    free = ("attention_biases", "token", "queries")
+    free = ("attention_biases", "token", "tokens", "queries")
     groups: dict[bool, list] = {True: [], False: []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

@@ -102,19 +102,30 @@ def test_a_head_is_not_added_twice(model):
         model.add_head("ct", HeadSpec("PET", 1))
 
 
-def test_a_new_modality_starts_from_the_shared_statistics(model):
+def test_a_new_modality_starts_from_the_statistics_of_those_there_are(model):
+    """Of an equal mixture of them: here half of all values come from CT, half from MRI."""
     norms = [m for m in model.modules() if isinstance(m, ModalityBatchNorm)]
-    for norm in norms:
-        norm.running_mean.normal_()
-        norm.running_var.uniform_(0.5, 2)
+    assert len(norms) == len(model.controllers["CT"].statistics) == 31
+    of_ct, of_mri = 3 + 2 * torch.randn(20_000), -1 + 0.5 * torch.randn(20_000)
+    both = torch.cat([of_ct, of_mri])
+    for name, values in (("CT", of_ct), ("MRI", of_mri)):
+        model.controllers[name].statistics[4].mean.fill_(values.mean())
+        model.controllers[name].statistics[4].var.fill_(values.var(correction=0))
     model.add_head("pet", HeadSpec("PET", 1))
-    statistics = model.controllers["PET"].statistics
-    assert len(statistics) == len(norms) == 31
-    for norm in norms:
-        assert torch.equal(statistics[norm.index].mean, norm.running_mean)
-        assert torch.equal(statistics[norm.index].var, norm.running_var)
-    model.controllers["PET"].statistics[0].mean.add_(1)
-    assert not torch.equal(statistics[0].mean, norms[0].running_mean)  # a copy, not the same tensor
+    start = model.controllers["PET"].statistics[4]
+    assert torch.allclose(start.mean, both.mean(), atol=1e-4)
+    assert torch.allclose(start.var, both.var(correction=0), rtol=1e-4)
+    start.mean.add_(1)
+    assert torch.allclose(model.controllers["CT"].statistics[4].mean, of_ct.mean())  # a copy, not the same tensor
+
+
+def test_the_first_modality_starts_from_the_shared_statistics():
+    model = DeLightSAM({})
+    norm = next(m for m in model.modules() if isinstance(m, ModalityBatchNorm))
+    norm.running_mean.normal_()
+    model.add_head("pet", HeadSpec("PET", 1))
+    start = model.controllers["PET"].statistics[norm.index]
+    assert torch.equal(start.mean, norm.running_mean) and start.mean.data_ptr() != norm.running_mean.data_ptr()
 
 
 def test_training_goes_on_after_prediction_at_another_size(model):

@@ -61,6 +61,7 @@ def test_the_old_head_gives_the_same_bytes(stores, old, cpu, tmp_path, head):
     assert not torch.equal(now["queries"], before["queries"])
     card = json.loads((tmp_path / "model.json").read_text())
     assert list(card["heads"]) == ["us", head] and card["provenance"]["added_to"]["fold"] == "0"
+    assert len(card["provenance"]["added_to"]["weights_sha256"]) == 64
     assert list(card["provenance"]["training_cases"]) == [head]
     assert (tmp_path / "plans" / "us.json").read_text() == (old / "plans" / "us.json").read_text()
     assert [folder.name for folder in (tmp_path / "validation").iterdir()] == [head]

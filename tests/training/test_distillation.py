@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -19,7 +21,8 @@ from delightsam_pipeline.model.teacher import make_teacher
 from delightsam_pipeline.training.distillation import Distillation, Teaching
 from delightsam_pipeline.training.features import FeatureCache, Imitation, batches_within
 from delightsam_pipeline.training.loading import Source, batches
-from delightsam_pipeline.training.setup import Options
+from delightsam_pipeline.training.loop import train
+from delightsam_pipeline.training.setup import Options, start
 
 TAUGHT = ("prompt.", "decoder.transformer.", "decoder.output_upscaling.", "heads.")
 
@@ -56,6 +59,10 @@ def weights(folder):
     return load_file(folder / "model.safetensors")
 
 
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
 @pytest.fixture(scope="module")
 def finished(stores, cpu, tmp_path_factory):
     """A whole distillation from a teacher of our own: its folder, and the weights of its stages."""
@@ -66,6 +73,21 @@ def finished(stores, cpu, tmp_path_factory):
     torch.set_num_threads(threads)
     stages = {name: weights(folder / "stages" / name) for name in ("teacher", "body", "controllers")}
     return SimpleNamespace(folder=folder, final=weights(folder), **stages)
+
+
+@pytest.fixture
+def sam_file(tmp_path):
+    """A file like SAM's, of a small ViT and a whole decoder."""
+    shape = SamShape(96, 2, 4, (1,))
+    vit = SamViT(shape, 128)
+    for parameter in vit.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    state = {f"image_encoder.{name}": value for name, value in vit.state_dict().items()}
+    decoder = make_teacher("wide", {}).decoder.state_dict()
+    state |= {f"mask_decoder.{n}": value for n, value in decoder.items() if n != "fourier"}
+    state["prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"] = decoder["fourier"]
+    torch.save(state, tmp_path / "sam.pth")
+    return tmp_path / "sam.pth"
 
 
 def test_the_body_learns_under_the_teachers_decoder(finished):
@@ -82,31 +104,61 @@ def test_only_controllers_learn_the_features(finished):
     assert not any("statistics" in name for name in moved)  # batch norm in evaluation
     record = json.loads((finished.folder / "stages" / "distillation.json").read_text())
     for head in ("us", "xr"):
-        assert 0 < record["after"][head]["error"] != record["before"][head]["error"]
+        assert 0 < record["after"][head]["error"] < record["before"][head]["error"]
 
 
 def test_the_model_predicts_by_itself(finished, tmp_path):
     assert not (finished.folder / "stages" / "features").exists()
     assert not any((finished.folder / "stages").rglob("model.json"))
     provenance = json.loads((finished.folder / "model.json").read_text())["provenance"]
-    assert provenance["teacher"] == "wide"
+    assert provenance["teacher"] == "wide" and provenance["pretrained"] is None
     assert list(Predictor.load(finished.folder, "cpu").plans) == ["us", "xr"]
     assert (finished.folder / "validation" / "xr" / "summary.json").is_file()
 
 
 def test_a_stopped_distillation_goes_on_as_if_undisturbed(finished, stores, cpu, tmp_path):
-    """Stopped in every stage; a stage that was finished is not trained again."""
-    kept = {}
+    """Stopped in every stage; a stage that was done is not trained again."""
+    done = {}
     for count in (5, 9, 8, 3):
         asked = iter(range(count))
         assert not distillation(stores, tmp_path, cpu, lambda asked=asked: next(asked, None) is None).run()
-        for stage in (tmp_path / "stages").glob("*/last.pt"):
-            kept.setdefault(stage, set()).add(stage.stat().st_mtime_ns)
+        for stage in (tmp_path / "stages").glob("*/done"):
+            written = (stage.parent / "last.pt").stat().st_mtime_ns
+            assert done.setdefault(stage.parent.name, written) == written
+    assert done
     assert distillation(stores, tmp_path, cpu).run()
-    final = weights(tmp_path)
-    assert final.keys() == finished.final.keys()
-    assert all(torch.equal(final[name], value) for name, value in finished.final.items())
-    assert {stage.parent.name for stage in kept} == {"teacher", "body", "controllers"}
+    assert same(weights(tmp_path), finished.final)
+
+
+def test_a_finished_distillation_without_its_stages_only_validates(finished, stores, cpu, tmp_path):
+    shutil.copytree(finished.folder, tmp_path / "copy", ignore=shutil.ignore_patterns("stages"))
+    assert distillation(stores, tmp_path / "copy", cpu).run()
+    assert not (tmp_path / "copy" / "stages").exists()
+    assert same(weights(tmp_path / "copy"), finished.final)
+
+
+def test_restart_begins_with_the_teacher_and_can_be_stopped(finished, stores, cpu, tmp_path):
+    shutil.copytree(finished.folder, tmp_path / "copy")
+    asked = iter(range(2))
+    again = distillation(stores, tmp_path / "copy", cpu, lambda: next(asked, None) is None)
+    assert not replace(again, options=replace(again.options, restart=True)).run()
+    assert not (tmp_path / "copy" / "model.safetensors").exists()
+    assert [folder.name for folder in (tmp_path / "copy" / "stages").iterdir()] == ["teacher"]
+
+
+def test_what_does_not_belong_is_refused_before_the_first_step(finished, stores, cpu, tmp_path, sam_file):
+    """Another kind of run in the folder, another teacher, and a folder of somebody's own."""
+    assert train(start(stores, tmp_path / "plain", Options("0", epochs=1), cpu))
+    with pytest.raises(UserError, match=r"last\.pt: belongs to a run with other .*first weights"):
+        distillation(stores, tmp_path / "plain", cpu).run()
+    with pytest.raises(UserError, match=r"last\.pt: belongs to a run with other .*first weights"):
+        distillation(stores, finished.folder, cpu, teacher=str(sam_file)).run()
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "notes.txt").write_text("precious")
+    with pytest.raises(UserError, match="holds other files and no model"):
+        distillation(stores, tmp_path / "own", cpu).run()
+    assert [file.name for file in (tmp_path / "own").iterdir()] == ["notes.txt"]
+    assert not (tmp_path / "plain" / "stages").exists()
 
 
 def test_without_refinement_the_distilled_student_is_the_model(stores, cpu, tmp_path):
@@ -119,7 +171,7 @@ def test_without_refinement_the_distilled_student_is_the_model(stores, cpu, tmp_
 
 
 def test_kept_features_stand_in_for_the_teacher(stores, cpu, tmp_path):
-    """A batch seen again asks the cache, not the teacher, and says the same but for the precision of float16."""
+    """A batch seen again asks the cache, not the teacher, and says the same."""
     plans = {name: store.plan for name, store in stores.items()}
     sources = {name: Source.of(store, list(store.cases)) for name, store in stores.items()}
     specs = {name: head_spec(plan) for name, plan in plans.items()}
@@ -129,7 +181,7 @@ def test_kept_features_stand_in_for_the_teacher(stores, cpu, tmp_path):
     cache = FeatureCache(tmp_path, "key")
     error = Imitation(teacher, cache)(student, first, plans[first["head"]], cpu)[0]
     kept = Imitation(None, cache)(student, third, plans[third["head"]], cpu)[0]
-    assert error > 0 and kept.item() == pytest.approx(error.item(), rel=1e-3)
+    assert error > 0 and torch.equal(kept, error)
     with pytest.raises(AttributeError):  # no features of this batch, and no teacher to ask
         Imitation(None, cache)(student, again, plans[again["head"]], cpu)
 
@@ -154,27 +206,21 @@ def test_the_cache_keeps_one_key_and_survives_damage(tmp_path):
     assert not file.exists()  # another key's features go
 
 
-@pytest.fixture
-def sam_file(tmp_path):
-    """A file like SAM's, of a small ViT and a whole decoder."""
-    shape = SamShape(96, 2, 4, (1,))
-    vit = SamViT(shape, 128)
-    for parameter in vit.parameters():
-        torch.nn.init.normal_(parameter, std=0.05)
-    state = {f"image_encoder.{name}": value for name, value in vit.state_dict().items()}
-    decoder = make_teacher("wide", {}).decoder.state_dict()
-    state |= {f"mask_decoder.{n}": value for n, value in decoder.items() if n != "fourier"}
-    state["prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"] = decoder["fourier"]
-    torch.save(state, tmp_path / "sam.pth")
-    return tmp_path / "sam.pth"
-
-
 def test_a_sam_teacher_learns_by_its_adaptation_alone(stores, cpu, tmp_path, sam_file):
     assert distillation(stores, tmp_path / "run", cpu, epochs=3, teacher=str(sam_file)).run()
     teacher = weights(tmp_path / "run" / "stages" / "teacher")
     encoder = {name for name in teacher if name.startswith("encoder.")}
     assert encoder and all(name.startswith("encoder.adaptation.") for name in encoder)
     assert Predictor.load(tmp_path / "run", "cpu").plans
+
+
+def test_sams_own_weights_are_no_encoder_to_begin_with(stores, cpu, tmp_path, sam_file):
+    """As --pretrained they give the decoder alone, so the body has still to be trained."""
+    options = Options("0", epochs=3, pretrained=sam_file)
+    teaching = Teaching(str(sam_file), refine=False)
+    assert Distillation(stores, tmp_path / "run", options, cpu, teaching).run()
+    assert (tmp_path / "run" / "stages" / "body" / "done").exists()
+    assert json.loads((tmp_path / "run" / "model.json").read_text())["provenance"]["pretrained"] == str(sam_file)
 
 
 def test_a_file_that_is_no_sam_is_refused(stores, cpu, tmp_path):

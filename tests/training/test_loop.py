@@ -131,7 +131,7 @@ def test_restart_begins_anew(finished, stores, cpu):
 
 
 def test_another_seed_is_another_run(finished, stores, cpu):
-    with pytest.raises(UserError, match=r"last\.pt: belongs to a run with other cases, plan or seed"):
+    with pytest.raises(UserError, match=r"last\.pt: belongs to a run with other cases, plan, seed or first"):
         begin(stores, finished.folder, cpu, seed=1)
     assert begin(stores, finished.folder, cpu, seed=1, restart=True).progress.step == 0
 

@@ -1,0 +1,55 @@
+"""The folder of a run: what may not be overwritten, what must go when a run begins, and what describes the model."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import torch
+
+from delightsam_pipeline import __version__
+from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.inference.model_folder import describe_model
+from delightsam_pipeline.training.setup import Run
+
+STAGES = "stages"  # what comes before a model's own training lies in this folder of it
+
+
+def require_free(folder: Path, restart: bool) -> None:
+    """Raises UserError for a folder that holds other things than a run, and for a finished model without `restart`."""
+    others = [file for file in folder.iterdir() if file.name != STAGES] if folder.is_dir() else []
+    if others and not (folder / "model.json").is_file():
+        raise UserError("holds other files and no model", file=folder, fix="choose a new folder with -o")
+    if (folder / "model.safetensors").is_file() and not (folder / "last.pt").is_file() and not restart:
+        fix = "use --restart to replace it, or choose another folder with -o"
+        raise UserError("holds a model whose training cannot go on (no last.pt)", file=folder, fix=fix)
+
+
+def remove_weights(folder: Path) -> None:
+    """Weights and plans of an earlier run must not be taken for those of the one that begins."""
+    old = [folder / name for name in ("model.safetensors", "best.safetensors", "last.pt", "progress.csv")]
+    for file in [*old, folder / "progress.png", *folder.glob("plans/*.json")]:
+        file.unlink(missing_ok=True)
+
+
+def remove_scores(folder: Path) -> None:
+    """The scores of weights that training goes on from are not those of the weights it will end with."""
+    for name in ("summary.json", "scores.csv", "worst_cases.png"):
+        for file in folder.glob(f"validation/*/{name}"):
+            file.unlink(missing_ok=True)
+
+
+def describe(run: Run) -> None:
+    """Write model.json and the plans."""
+    provenance = {
+        "package": f"delightsam-pipeline {__version__}",
+        "torch": torch.__version__,
+        "device": run.device.reason,
+        "date": date.today().isoformat(),
+        "fold": run.options.fold,
+        "seed": run.options.seed,
+        "pretrained": run.progress.pretrained,
+        "training_cases": {head: [case.name for case in source.cases] for head, source in run.sources.items()},
+        "intended_use": "research; not for clinical use",
+    }
+    describe_model(run.folder, run.model, run.plans, provenance | run.stage.provenance)
