@@ -32,8 +32,6 @@ from delightsam_pipeline.model.delightsam import DeLightSAM, HeadSpec
 from delightsam_pipeline.model.inference_form import prepare_for_inference
 
 SIZES, BATCHES = (224, 448, 672, 896, 1024), (1, 8)
-# what a batch on a CPU may hold by default: 8 images of 672 x 672, or 1 of 1024 x 1024
-LARGEST_ON_CPU = 8 * 672 * 672
 MODALITY, HEAD = "ultrasound", "head"
 
 
@@ -128,13 +126,14 @@ def measure(args: argparse.Namespace, device: str) -> list[dict]:
     rows = []
     for size in args.sizes:
         for batch in args.batches:
-            if args.largest and batch * size * size > args.largest:
-                print(f"  {size:4d}  {batch:5d}  left out: more pixels than --largest {args.largest}")
-                continue
             for keep in (False, True) if device == "cpu" else (False,):
                 setting = Setting(size, batch, keep, args.repeats, args.threads, device)
                 rows.append({"size": size, "batch": batch, "malloc_keeps": keep, **_in_a_process(setting)})
                 print(_row(rows[-1]), flush=True)
+            if device == "cpu":
+                before, after = rows[-2]["training"], rows[-1]["inference"]
+                ratios = " / ".join(f"{after[kind] / before[kind]:.2f}" for kind in ("wall_s", "cpu_s"))
+                print(f"{'inference form, malloc keeps, against training form as is':66s}{ratios}", flush=True)
     return rows
 
 
@@ -151,21 +150,19 @@ def _row(row: dict) -> str:
     return f"  {row['size']:4d}  {row['batch']:5d}  {malloc:6s}  {shown[0]}  {shown[1]}  {ratios}"
 
 
-def options(gpu: bool) -> argparse.Namespace:
+def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="sides of square images, multiples of 32")
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
     parser.add_argument("--repeats", type=int, default=5, help="timed passes of each form (5)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of a CPU (all cores)")
-    default = 0 if gpu else LARGEST_ON_CPU
-    parser.add_argument("--largest", type=int, default=default, help=f"pixels in a batch, 0 for no limit ({default})")
     parser.add_argument("--cpu", action="store_true", help="measure the CPU though there is a GPU")
     parser.add_argument("--output", type=Path, help="the record's file")
     return parser.parse_args()
 
 
 def main() -> None:
-    args = options(gpu=torch.cuda.is_available() and "--cpu" not in sys.argv)
+    args = options()
     device = "cuda" if torch.cuda.is_available() and not args.cpu else "cpu"
     found = costs(args.sizes)
     print_costs(found, args.sizes)

@@ -29,9 +29,12 @@ def cross_validate(dataset: str) -> None:
     if not heads:
         fix = "finish dlsam_train with a fold from 0 on"
         raise UserError("no fold has been validated on cases it was not trained on", file=folder, fix=fix)
+    every = {file.stem for file in folder.glob("fold_*/plans/*.json")} | set(heads)
+    for head in sorted(every - set(heads)):
+        log.info("%s is left out: it was not validated here (its head comes from the model that was added to)", head)
     merged = {head: merge_folds(folds, _expected(head)) for head, folds in heads.items()}
     for head, summary in merged.items():
-        file = folder / ("cross_validation.json" if len(heads) == 1 else f"cross_validation_{head}.json")
+        file = folder / ("cross_validation.json" if len(every) == 1 else f"cross_validation_{head}.json")
         write_json(file, summary)
         write_scores(file.with_suffix(".csv"), summary)
         log.info("%s, cross-validation\n%s\n%s", head, folds_line(summary), table(summary))

@@ -10,9 +10,10 @@ from pathlib import Path
 from delightsam_pipeline import __version__
 from delightsam_pipeline.commands.common import Parser, command, folder, log
 from delightsam_pipeline.errors import UserError
-from delightsam_pipeline.plans.modalities import TABLE, Modality, lookup
+from delightsam_pipeline.plans.modalities import Modality, lookup
+from delightsam_pipeline.plans.release import RELEASE_MODALITIES, release_plan
 
-_RELEASE = TABLE[:6]  # the modalities of the release, by its ids
+_RELEASE = tuple(map(lookup, RELEASE_MODALITIES))
 _REPOSITORY = "https://github.com/xq141839/De-LightSAM"
 _LICENCE = (
     f"not confirmed: the README of {_REPOSITORY} names none, others report Apache-2.0 for the repository; look there "
@@ -58,7 +59,6 @@ def _work(args) -> None:
     from delightsam_pipeline.inference.model_folder import describe_model, save_weights
     from delightsam_pipeline.model.checkpoints import load_tensors
     from delightsam_pipeline.model.release import from_releases
-    from delightsam_pipeline.plans.release import release_plan
 
     model = from_releases({name: load_tensors(file) for name, file in files.items()}, files)
     provenance = _provenance(files)

@@ -98,6 +98,8 @@ def licence(provenance: Mapping[str, Any]) -> str:
         parts.append(origin.get("weights_licence") or "yours: trained from your data")
         if origin.get("pretrained"):
             parts.append(f"begun with {origin['pretrained']}, whose licence holds as well")
+        if isinstance(origin.get("teacher"), dict):
+            parts.append(f"with the decoder of {origin['teacher']['file']}, whose licence holds as well")
     return "; ".join(dict.fromkeys(parts))
 
 

@@ -50,7 +50,6 @@ def parser() -> Parser:
     p.add_argument(
         "--feature-cache",
         type=partial(gigabytes, least=0),
-        default=2e9,
         metavar="GB",
         help="with --teacher: disk space for its features while they are learned (2; 0 for none)",
     )
@@ -68,6 +67,9 @@ def _work(args) -> int:
         if getattr(args, one) is not None and getattr(args, other) is not None:
             names = f"--{one} and --{other}".replace("_", "-")
             raise UserError(f"{names} exclude each other", fix="give one of them")
+    for option, given in (("--no-refinement", args.no_refinement), ("--feature-cache", args.feature_cache is not None)):
+        if given and args.teacher is None:
+            raise UserError(f"{option} does nothing without --teacher", fix="leave it out, or give --teacher")
     folders = [_preprocessed(name) for name in split_datasets([args.dataset])]
     if len({f.name for f in folders}) < len(folders):
         raise UserError("two of the datasets have the same name", found=", ".join(map(str, folders)))
@@ -109,7 +111,8 @@ def _train(args, stores, target: Path, options, device, stop: Stop) -> bool:
 def _distil(args, stores, target: Path, options, device, stop: Stop) -> bool:
     from delightsam_pipeline.training.distillation import Distillation, Teaching
 
-    teaching = Teaching(args.teacher, not args.no_refinement, args.feature_cache)
+    cache = {} if args.feature_cache is None else {"cache_bytes": args.feature_cache}
+    teaching = Teaching(args.teacher, not args.no_refinement, **cache)
     return Distillation(stores, target, options, device, teaching, stop).run()
 
 

@@ -22,7 +22,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError("no such weights file", file=path)
     try:
-        if path.suffix == ".safetensors":
+        if _is_safetensors(path):
             from safetensors.torch import load_file
 
             return _plain_names(load_file(path))
@@ -43,6 +43,12 @@ def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     if not all(name.startswith(wrapper) for name in tensors):
         return tensors
     return {name.removeprefix(wrapper): value for name, value in tensors.items()}
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By content: such a file begins with the length of its JSON header, then the header."""
+    with open(path, "rb") as file:
+        return file.read(9)[8:] == b"{"
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:

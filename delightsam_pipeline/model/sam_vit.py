@@ -26,8 +26,9 @@ if TYPE_CHECKING:  # the adaptation is built from a SamShape, so it imports this
     from delightsam_pipeline.model.sam_adaptation import Adaptation, BlockAdaptation
 
 PREFIX = "image_encoder."
-# attention logits that are held at once: a block over 1024 x 1024 pixels has 2e8 of them per image in ViT-B
-_SCORES = 2**22
+# attention logits that are held at once, on a CPU and elsewhere: a block over 1024 x 1024 pixels has 2e8 of them per
+# image in ViT-B, and a GPU wants few large operations
+_SCORES, _SCORES_ELSEWHERE = 2**22, 2**28
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).view(n, h * w, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         q = q.unflatten(2, (h, w))
         down, across = _offsets(self.rel_pos_h, h), _offsets(self.rel_pos_w, w)
-        rows = max(1, _SCORES // (n * self.heads * w * h * w))
+        scores = _SCORES if x.is_cpu else _SCORES_ELSEWHERE
+        rows = max(1, scores // (n * self.heads * w * h * w))
         parts = []
         for start in range(0, h, rows):
             some = slice(start, start + rows)

@@ -13,6 +13,7 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Teaching:
     cache_bytes: float = 2e9
 
 
-@dataclass(frozen=True)
+@dataclass
 class Distillation:
     """A training by distillation into `folder`; see `run`."""
 
@@ -68,6 +69,8 @@ class Distillation:
         held-out features before and after. Raises UserError as `start`, `train` and `make_teacher` do; what stands
         in the folder and does not belong here is refused before the first step.
         """
+        # of settings alone: a state to go on from holds all weights, so the stages may be gone
+        tag = f"refinement {self._teacher_hash} {self._pretrained_hash()}"
         if self.options.restart:
             require_free(self.folder, restart=True)
             remove_weights(self.folder)
@@ -79,8 +82,6 @@ class Distillation:
         if student is None:
             return False
         given = {"teacher": self._teacher_name(), "pretrained": _text(self.options.pretrained)}
-        # of settings alone: a state to go on from holds all weights, so the stages may be gone
-        tag = f"refinement {self._teacher_hash()} {self._pretrained_hash()}"
         final = Stage(student.requires_grad_(True), tag=tag, provenance=given)
         return self._train("refinement", self._start("refinement", final, has_body)) is not None
 
@@ -88,7 +89,7 @@ class Distillation:
         """The student after all stages but the last; None when stopped before."""
         torch.manual_seed(self.options.seed)
         teacher = make_teacher(self.teaching.teacher, self._specs())
-        stage = Stage(teacher, tag=f"teacher {self._teacher_hash()}", whole=False)
+        stage = Stage(teacher, tag=f"teacher {self._teacher_hash}", whole=False)
         teacher = self._train("teacher", self._start("teacher", stage, has_body))
         if teacher is None:
             return None
@@ -164,6 +165,7 @@ class Distillation:
         log.info("%s", report)
         return student, any(group.what == "encoder" for group in report.taken)
 
+    @cached_property
     def _teacher_hash(self) -> str:
         source = self.teaching.teacher
         if source != OWN and not Path(source).is_file():
@@ -172,7 +174,7 @@ class Distillation:
 
     def _teacher_name(self) -> str | dict[str, str]:
         source = self.teaching.teacher
-        return OWN if source == OWN else {"file": source, "sha256": self._teacher_hash()}
+        return OWN if source == OWN else {"file": source, "sha256": self._teacher_hash}
 
     def _pretrained_hash(self) -> str:
         return "none" if self.options.pretrained is None else sha256(weights_file(self.options.pretrained))

@@ -49,9 +49,10 @@ def test_what_data_parallel_puts_before_every_name_is_left_out(tmp_path, tensors
     assert same(load_tensors(tmp_path / "w.pth"), mixed)
 
 
-def test_safetensors_are_read(tmp_path, tensors):
-    save_file(tensors, tmp_path / "w.safetensors")
-    assert same(load_tensors(tmp_path / "w.safetensors"), tensors)
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+def test_safetensors_are_read_by_any_name(tmp_path, tensors, name):
+    save_file(tensors, tmp_path / name)
+    assert same(load_tensors(tmp_path / name), tensors)
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
