@@ -6,16 +6,15 @@ Trains one model on a preprocessed dataset (or several, joined with +) with one 
 WORK/ablations.jsonl: mean validation Dice at the end per dataset, parameters, and GFLOP for one image of the (first)
 plan's size. Variants:
 
-    full       features of strides 8 and 4, each followed by a residual pair of 3x3 convolutions (the package's own)
+    own        the package's: features of strides 8 and 4 added through 1x1 convolutions, a prompt of two values
     none       nothing finer than stride 16
     only8      stride 8 alone
     only4      stride 4 alone
-    laterals   both, without the pairs of convolutions
-    pairs      the pairs of convolutions without the encoder's features
-    light      both, the pairs depthwise with one 1x1 between
-    stride2    full, and masks at stride 2 with the stem's features of stride 2
-    soft       full, and the prompt made of probabilities through which the mask loss reaches the generator
-    slim       full, and controllers whose feed-forward narrows to C where the package's widens to 4 C
+    pairs      own, and a residual pair of 3x3 convolutions with batch norm after each of the two
+    light      as pairs, but depthwise with a 1x1
+    stride2    own, and masks at stride 2 with the stem's features of stride 2
+    soft       own, and the prompt made of probabilities, through which the mask loss reaches the generator
+    slim       own, and controllers whose feed-forward narrows to C where the package's widens to 4 C
 """
 
 from __future__ import annotations
@@ -34,36 +33,25 @@ from delightsam_pipeline.inference import segment
 from delightsam_pipeline.inference.device import choose_device
 from delightsam_pipeline.model import controller, decoder, prompt, tiny_vit
 from delightsam_pipeline.model.costs import work
-from delightsam_pipeline.model.layers import ConvNorm, FeedForward
+from delightsam_pipeline.model.layers import FeedForward
 from delightsam_pipeline.preprocessing import preparation
 from delightsam_pipeline.preprocessing.store import Store
 from delightsam_pipeline.training.loop import train
 from delightsam_pipeline.training.setup import Options, start
 
-VARIANTS = ("full", "none", "only8", "only4", "laterals", "pairs", "light", "stride2", "soft", "slim")
+VARIANTS = ("own", "none", "only8", "only4", "pairs", "light", "stride2", "soft", "slim")
 
 
-class Laterals(decoder.Detail):
-    """The encoder's features alone."""
+class Residual(nn.Module):
+    """x + f(x), zero at first."""
 
-    def forward(self, x, features, statistics):
-        return x + self.lateral(features)
+    def __init__(self, *layers):
+        super().__init__()
+        self.layers = nn.Sequential(*layers, nn.BatchNorm2d(layers[-1].out_channels))
+        nn.init.zeros_(self.layers[-1].weight)
 
-
-class Pairs(decoder.Detail):
-    """The residual pair alone."""
-
-    def forward(self, x, features, statistics):
-        return x + self.conv2(F.gelu(self.conv1(x, statistics)), statistics)
-
-
-class Light(decoder.Detail):
-    """Depthwise 3x3, then 1x1, in the place of two full 3x3."""
-
-    def __init__(self, c_in, c_out):
-        super().__init__(c_in, c_out)
-        self.conv1 = ConvNorm(c_out, c_out, 3, groups=c_out)
-        self.conv2 = ConvNorm(c_out, c_out, 1, scale=0.0)
+    def forward(self, x):
+        return x + self.layers(x)
 
 
 class Slim(FeedForward):
@@ -72,6 +60,28 @@ class Slim(FeedForward):
     def __init__(self, dim):
         super().__init__(dim)
         self.fc1, self.fc2 = nn.Linear(dim, dim), nn.Linear(dim, dim)
+
+
+def _pair(width, light):
+    groups, kernel = (width, 1) if light else (1, 3)
+    first = nn.Conv2d(width, width, 3, padding=1, groups=groups, bias=False)
+    second = nn.Conv2d(width, width, kernel, padding=kernel // 2, bias=False)
+    return Residual(first, nn.BatchNorm2d(width), nn.GELU(), second)
+
+
+def _with_pairs(light) -> None:
+    build, forward = decoder.QueryDecoder.__init__, decoder.QueryDecoder.forward
+
+    def with_pairs(self, fine):
+        build(self, fine)
+        self.output_upscaling[3] = nn.Sequential(_pair(64, light), self.output_upscaling[3])
+        self.pair4 = _pair(32, light)
+
+    def finer(self, image, queries, fine):
+        queries, x = forward(self, image, queries, fine)
+        return queries, self.pair4(x)
+
+    decoder.QueryDecoder.__init__, decoder.QueryDecoder.forward = with_pairs, finer
 
 
 def _with_stride_2() -> None:
@@ -86,12 +96,12 @@ def _with_stride_2() -> None:
 
     def with_third(self, fine):
         build(self, fine)
-        self.detail2 = decoder.Detail(32, 32)
+        self.lateral2 = nn.Conv2d(32, 32, 1)
 
-    def finer(self, image, queries, features, statistics):
-        queries, x = forward(self, image, queries, features, statistics)
+    def finer(self, image, queries, fine):
+        queries, x = forward(self, image, queries, fine)
         x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-        return queries, self.detail2(x, kept["half"], statistics)
+        return queries, x + self.lateral2(kept["half"])
 
     tiny_vit.Stem.forward, decoder.QueryDecoder.__init__, decoder.QueryDecoder.forward = keep, with_third, finer
 
@@ -105,16 +115,16 @@ def _soft(self, embedding):
 def apply(variant: str) -> None:
     """Replace the part of the network that the variant changes."""
     build = decoder.QueryDecoder.__init__
-    if variant in ("laterals", "pairs", "light"):
-        decoder.Detail = {"laterals": Laterals, "pairs": Pairs, "light": Light}[variant]
-    elif variant in ("none", "only8", "only4"):
+    if variant in ("none", "only8", "only4"):
 
         def fewer(self, fine):
             build(self, fine)
-            self.detail8 = self.detail8 if variant == "only8" else None
-            self.detail4 = self.detail4 if variant == "only4" else None
+            self.lateral8 = self.lateral8 if variant == "only8" else None
+            self.lateral4 = self.lateral4 if variant == "only4" else None
 
         decoder.QueryDecoder.__init__ = fewer
+    elif variant in ("pairs", "light"):
+        _with_pairs(light=variant == "light")
     elif variant == "stride2":
         _with_stride_2()
     elif variant == "soft":

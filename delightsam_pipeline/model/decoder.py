@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from delightsam_pipeline.model.layers import ConvNorm, LayerNorm2d, Statistics
+from delightsam_pipeline.model.layers import LayerNorm2d
 
 WIDTH = 256
 
@@ -93,29 +93,19 @@ class TwoWayTransformer(nn.Module):
         return self.norm_final_attn(queries + attended), image
 
 
-class Detail(nn.Module):
-    """The contour path at one scale: encoder features added by a 1x1 convolution, then a residual pair of 3x3.
-
-    Not in the paper: its decoder sees nothing finer than stride 16, and contours are where it is weak. The 1x1 and
-    the last scale start at 0, so pretrained weights give their own masks before training.
-    """
-
-    def __init__(self, c_in: int, c_out: int) -> None:
-        super().__init__()
-        self.lateral = nn.Conv2d(c_in, c_out, 1)
-        nn.init.zeros_(self.lateral.weight)
-        nn.init.zeros_(self.lateral.bias)
-        self.conv1 = ConvNorm(c_out, c_out, 3)
-        self.conv2 = ConvNorm(c_out, c_out, 3, scale=0.0)
-
-    def forward(self, x: Tensor, features: Tensor, statistics: Sequence[Statistics]) -> Tensor:
-        x = x + self.lateral(features)
-        return x + self.conv2(F.gelu(self.conv1(x, statistics)), statistics)
+def _lateral(c_in: int, c_out: int) -> nn.Conv2d:
+    """1x1 from the encoder's features into the decoder's; zeros, so that pretrained weights give their own masks."""
+    lateral = nn.Conv2d(c_in, c_out, 1)
+    nn.init.zeros_(lateral.weight)
+    nn.init.zeros_(lateral.bias)
+    return lateral
 
 
 class QueryDecoder(nn.Module):
     """Shared part of the QM-Decoder: transformer, upscaling to stride 4 and the contour path.
 
+    The contour path is not in the paper: the decoder's upscaling sees nothing finer than stride 16, and contours are
+    where it is weak, so encoder features of strides 8 and 4 are added after its two steps.
     fine : widths of the encoder's features at strides 4 and 8, None for no contour path.
     """
 
@@ -129,8 +119,8 @@ class QueryDecoder(nn.Module):
             nn.ConvTranspose2d(64, 32, 2, 2),
             nn.GELU(),
         )
-        self.detail8 = Detail(fine[1], 64) if fine else None
-        self.detail4 = Detail(fine[0], 32) if fine else None
+        self.lateral8 = _lateral(fine[1], 64) if fine else None
+        self.lateral4 = _lateral(fine[0], 32) if fine else None
         # random Fourier features of the position, Segment Anything's only used part of its prompt encoder
         self.register_buffer("fourier", torch.randn(2, WIDTH // 2))
 
@@ -142,9 +132,7 @@ class QueryDecoder(nn.Module):
         angle = 2 * torch.pi * (points.view(1, -1, 2) @ self.fourier)
         return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
-    def forward(
-        self, image: Tensor, queries: Tensor, fine: tuple[Tensor, Tensor], statistics: Sequence[Statistics]
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, queries: Tensor, fine: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Prompted embedding [B, 256, h, w], queries [K, 256], features at strides 4 and 8
         -> updated queries [B, K, 256] and pixel features [B, 32, 4 h, 4 w]."""
         b, _, height, width = image.shape
@@ -154,11 +142,11 @@ class QueryDecoder(nn.Module):
         x = tokens.transpose(1, 2).unflatten(2, (height, width))
         up = self.output_upscaling
         x = up[2](up[1](up[0](x)))
-        if self.detail8 is not None:
-            x = self.detail8(x, fine[1], statistics)
+        if self.lateral8 is not None:
+            x = x + self.lateral8(fine[1])
         x = up[4](up[3](x))
-        if self.detail4 is not None:
-            x = self.detail4(x, fine[0], statistics)
+        if self.lateral4 is not None:
+            x = x + self.lateral4(fine[0])
         return queries, x
 
 

@@ -133,7 +133,7 @@ class DeLightSAM(nn.Module):
         embedding, *fine = features
         own, query = self.head(head), self.specs[self._named(head)].query
         patch_logits, prompt = self.prompt(embedding)
-        queries, pixels = self.decoder(embedding + prompt, own.queries, fine, self.controller(head).statistics)
+        queries, pixels = self.decoder(embedding + prompt, own.queries, fine)
         opened = queries if query is None else queries[:, query : query + 1]
         return own.masks(opened, pixels), patch_logits, embedding
 

@@ -1,4 +1,4 @@
-"""Self-patch prompt and query decoder with one modality's statistics, for inference alone."""
+"""Self-patch prompt and query decoder, for inference alone."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from delightsam_pipeline.model.decoder import Detail, QueryDecoder
-from delightsam_pipeline.model.folded import Linear, fold
-from delightsam_pipeline.model.layers import Statistics
+from delightsam_pipeline.model.decoder import QueryDecoder
+from delightsam_pipeline.model.folded import Linear
 from delightsam_pipeline.model.prompt import PromptGenerator
 
 
@@ -32,29 +31,17 @@ class FoldedPrompt(nn.Module):
         return patch_logits, prompted.view(b, height, width, c)
 
 
-class FoldedDetail(nn.Module):
-    """The contour path at one scale."""
-
-    def __init__(self, detail: Detail, statistics: Sequence[Statistics]) -> None:
-        super().__init__()
-        self.lateral = Linear(detail.lateral.weight.detach().flatten(1).clone(), detail.lateral.bias.detach().clone())
-        self.convolutions = nn.Sequential(fold(detail.conv1, statistics, gelu=True), fold(detail.conv2, statistics))
-
-    def forward(self, x: Tensor, features: Tensor) -> Tensor:
-        """[B, h, w, C] and encoder features [B, h, w, C'] -> [B, h, w, C]. The input is overwritten."""
-        x += self.lateral(features)
-        return self.convolutions(x).add_(x)
-
-
 class FoldedDecoder(nn.Module):
     """Two-way transformer, upscaling to stride 4 and, where the model has it, the contour path."""
 
-    def __init__(self, decoder: QueryDecoder, statistics: Sequence[Statistics]) -> None:
+    def __init__(self, decoder: QueryDecoder) -> None:
         super().__init__()
         self.transformer = copy.deepcopy(decoder.transformer)
         self.upscaling = copy.deepcopy(decoder.output_upscaling)
-        pair = (decoder.detail8, decoder.detail4)
-        self.details = nn.ModuleList(FoldedDetail(d, statistics) if d is not None else nn.Identity() for d in pair)
+        pair = (decoder.lateral8, decoder.lateral4)
+        self.laterals = nn.ModuleList(
+            Linear(own.weight.detach().flatten(1).clone(), own.bias.detach().clone()) for own in pair if own is not None
+        )
         self.register_buffer("fourier", decoder.fourier.clone())
 
     # the same code on this copy of the matrix
@@ -68,15 +55,12 @@ class FoldedDecoder(nn.Module):
         x = tokens.unflatten(1, (height, width)).permute(0, 3, 1, 2)
         up = self.upscaling
         x = torch.ops.aten.gelu_(up[1](up[0](x)))
-        x = self._detail(0, x, fine[1])
+        if self.laterals:
+            x += self.laterals[0](fine[1]).permute(0, 3, 1, 2)
         x = torch.ops.aten.gelu_(up[3](x))
-        x = self._detail(1, x, fine[0])
+        if self.laterals:
+            x += self.laterals[1](fine[0]).permute(0, 3, 1, 2)
         return queries, x.permute(0, 2, 3, 1)
-
-    def _detail(self, which: int, x: Tensor, features: Tensor) -> Tensor:
-        if isinstance(self.details[which], nn.Identity):
-            return x
-        return self.details[which](x.permute(0, 2, 3, 1), features).permute(0, 3, 1, 2)
 
 
 def _device(module: nn.Module) -> torch.device:

@@ -81,10 +81,9 @@ class _Network(nn.Module):
 
     def __init__(self, model: DeLightSAM, specs: dict[str, HeadSpec]) -> None:
         super().__init__()
-        statistics = model.controller(next(iter(specs))).statistics
         self.encoder = FoldedEncoder(model.encoder, model.controller(next(iter(specs))))
         self.prompt = FoldedPrompt(model.prompt)
-        self.decoder = FoldedDecoder(model.decoder, statistics)
+        self.decoder = FoldedDecoder(model.decoder)
         owned = [model.joint] if model.joint is not None else [model.head(name) for name in specs]
         self.heads = copy.deepcopy(nn.ModuleList(owned))
         self.queries = [spec.query for spec in specs.values()]

@@ -71,7 +71,7 @@ def part(name: str) -> tuple[str, str]:
         return ("controllers" if rest.startswith("blocks.") else _STATISTICS), owner
     if first == "heads":
         return first, rest.partition(".")[0]
-    if name.startswith("decoder.detail"):
+    if name.startswith("decoder.lateral"):
         return "contour path", ""
     if name == "decoder.fourier":
         return "position encoding", ""

@@ -63,7 +63,7 @@ def test_work_grows_with_the_batch_and_the_contour_path_is_in_the_decoder():
     encoding = 2 * (4 * 6) * 2 * 128
     assert two == {part: 2 * value - (encoding if part == "decoder" else 0) for part, value in one.items()}
     path = {8: (128, 64, 8 * 12), 4: (64, 32, 16 * 24)}
-    extra = sum(2 * pixels * (c_in * c_out + 2 * 9 * c_out * c_out) for c_in, c_out, pixels in path.values())
+    extra = sum(2 * pixels * c_in * c_out for c_in, c_out, pixels in path.values())
     assert one == less | {"decoder": less["decoder"] + extra}
 
 

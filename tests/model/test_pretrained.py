@@ -88,7 +88,7 @@ def test_mobile_sam(tmp_path, mobile_sam, model):
     assert torch.equal(now["decoder.fourier"], mobile_sam[FOURIER])
     assert check_statistics(model, mobile_sam, "image_encoder.") == 27
     for name, value in before.items():
-        if name.startswith(("prompt.", "heads.", "decoder.detail")) or ".blocks." in name.partition("controllers.")[2]:
+        if name.startswith(("prompt.", "heads.", "decoder.lateral")) or ".blocks." in name.partition("controllers.")[2]:
             assert torch.equal(now[name], value), name
     assert counts(report.taken) == {
         **{("encoder",): 271, ("decoder",): 88, ("position encoding",): 1},
@@ -199,8 +199,8 @@ def test_a_new_modality_starts_from_the_statistics_pooled_over_the_files(tmp_pat
         square = (state[f"{ct}.var"] + state[f"{ct}.mean"] ** 2 + state[f"{us}.var"] + state[f"{us}.mean"] ** 2) / 2
         assert torch.allclose(own.mean, mean, atol=1e-6) and torch.allclose(own.var, square - mean**2, atol=1e-5)
         assert torch.equal(model.controllers["CT"].statistics[index].mean, state[f"{ct}.mean"])
-    assert len(model.controllers["MRI"].statistics) == 31
-    assert "batch-norm statistics of MRI (62: pooled over the file's modalities)" in str(report)
+    assert len(model.controllers["MRI"].statistics) == 27
+    assert "batch-norm statistics of MRI (54: pooled over the file's modalities)" in str(report)
 
 
 def test_a_release_as_a_model_of_ours(tmp_path, release_state, model):
@@ -209,7 +209,7 @@ def test_a_release_as_a_model_of_ours(tmp_path, release_state, model):
     assert same_under(model.state_dict(), "encoder.", "SemiTViT.", release_state) == 271
     assert check_statistics(model, release_state, "SemiTViT.") == 27  # of one modality, pooled: its own
     assert counts(report.left)[("joint queries and mask MLP",)] == 7
-    assert counts(report.anew)[("contour path",)] == 24
+    assert counts(report.anew)[("contour path",)] == 4
 
 
 def test_pooled_statistics_are_those_of_all_values_together():
@@ -224,7 +224,7 @@ def test_shared_statistics_of_a_model_in_memory():
     for modality, value in (("CT", 1.0), ("MRI", 3.0)):
         model.controllers[modality].statistics[0].mean.fill_(value)
     shared = shared_statistics(model, model.state_dict())
-    assert len(shared) == 2 * 31
+    assert len(shared) == 2 * 27
     assert shared["encoder.patch_embed.seq.0.bn.running_mean"].eq(2).all()
     assert shared["encoder.patch_embed.seq.0.bn.running_var"].eq(2).all()  # 1 of each, and 1 between them
 

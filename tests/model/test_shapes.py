@@ -52,7 +52,7 @@ def test_a_new_contour_path_changes_nothing(model):
     images = torch.randn(1, 3, 64, 64)
     masks = run(model, images)[0]
     assert masks.std() > 0 and torch.equal(masks, run(plain, images)[0])
-    torch.nn.init.ones_(model.decoder.detail4.lateral.bias)
+    torch.nn.init.ones_(model.decoder.lateral4.bias)
     assert not torch.equal(run(model, images)[0], masks)
 
 
