@@ -38,6 +38,14 @@ class HeadSpec:
         return asdict(self)
 
 
+def head_name(specs: Mapping[str, HeadSpec], head: str | int) -> str:
+    """The head of this name, or whose query has this number. Raises UserError listing the heads when there is none."""
+    name = head if isinstance(head, str) else next((n for n, s in specs.items() if s.query == head), None)
+    if name not in specs:
+        raise UserError(f"the model has no head '{head}'", found=", ".join(specs))
+    return name
+
+
 class DeLightSAM(nn.Module):
     """The network of De-LightSAM (Xu et al., IEEE TCSVT 2025) with one-to-one routing and a contour path.
 
@@ -138,7 +146,4 @@ class DeLightSAM(nn.Module):
         return own.masks(opened, pixels), patch_logits, embedding
 
     def _named(self, head: str | int) -> str:
-        name = head if isinstance(head, str) else next((n for n, s in self.specs.items() if s.query == head), None)
-        if name not in self.specs:
-            raise UserError(f"the model has no head '{head}'", found=", ".join(self.specs))
-        return name
+        return head_name(self.specs, head)

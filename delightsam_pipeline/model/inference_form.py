@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from delightsam_pipeline.errors import UserError
-from delightsam_pipeline.model.delightsam import DeLightSAM, HeadSpec
+from delightsam_pipeline.model.delightsam import DeLightSAM, HeadSpec, head_name
 from delightsam_pipeline.model.folded_decoder import FoldedDecoder, FoldedPrompt
 from delightsam_pipeline.model.folded_encoder import FoldedEncoder
 
@@ -47,9 +47,7 @@ class InferenceForm(nn.Module):
 
         Raises UserError when the head is not of this modality.
         """
-        name = head if isinstance(head, str) else next((n for n, s in self.specs.items() if s.query == head), None)
-        if name not in self.specs:
-            raise UserError(f"this inference form has no head '{head}'", found=", ".join(self.specs))
+        name = head_name(self.specs, head)
         device = images.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
         with torch.autocast(device, enabled=False):

@@ -139,7 +139,7 @@ def _left(
 def _anew(own: Collection[str], filled: Collection[str]) -> Iterator[tuple[str, str, str]]:
     """(what, owner, no remark) of the network's tensors that the file gave nothing for.
 
-    Statistics are left out where the file gave some: the others are those of a contour path that is new as well.
+    Statistics are left out where the file gave some: the others are their counts of batches, which begin at 0.
     """
     given = {part(name) for name in filled if part(name)[0] == _STATISTICS}
     for name in own:

@@ -187,10 +187,7 @@ class Distillation:
         """Write the error of held-out features into the record, and into the log."""
         held_out = {head: Source.of_cases(run.plans[head], cases) for head, cases in run.held_out.items()}
         errors = feature_error(student, teacher, held_out, self.options.seed, self.device)
-        trained_on = any(
-            {case.name for case in held_out[head].cases} & {case.name for case in source.cases}
-            for head, source in run.sources.items()
-        )
+        trained_on = any(map(run.is_validated_on_training_cases, run.sources))
         which = "feature error" if trained_on else "held-out feature error"
         for head, values in errors.items():
             share = 100 * values["share_of_variance"]

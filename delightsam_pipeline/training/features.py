@@ -68,15 +68,20 @@ class Imitation:
     def __call__(
         self, student: DeLightSAM, batch: dict[str, Any], plan: Plan, device: Device
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        images = on_device(batch, device)
-        wanted = self.wanted(images, batch, device)
-        with device.autocast():
-            embedding = student.encode(images, batch["head"])[0]
-        error = F.mse_loss(embedding.float(), wanted)
+        embedding, wanted = self.both(student, batch, device)
+        error = F.mse_loss(embedding, wanted)
         return error, {"feature_error": error}
 
+    def both(self, student: DeLightSAM, batch: dict[str, Any], device: Device) -> tuple[Tensor, Tensor]:
+        """The student's embedding of a batch and the teacher's, float32."""
+        images = on_device(batch, device)
+        wanted = self._wanted(images, batch, device)
+        with device.autocast():
+            embedding = student.encode(images, batch["head"])[0]
+        return embedding.float(), wanted
+
     @torch.no_grad()
-    def wanted(self, images: Tensor, batch: dict[str, Any], device: Device) -> Tensor:
+    def _wanted(self, images: Tensor, batch: dict[str, Any], device: Device) -> Tensor:
         """The teacher's embedding of a batch in the precision that the cache keeps, from there if it is there."""
         kept = self.cache.get(batch["number"]) if self.cache is not None else None
         if kept is None:
@@ -99,11 +104,8 @@ def feature_error(
         pipelines = {head: transforms(source.plan)}
         for number in range(_CHECKED):
             batch = make_batch(own, pipelines, seed, number)
-            images = on_device(batch, device)
-            wanted = Imitation(teacher).wanted(images, batch, device)
-            with device.autocast():
-                embedding = student.encode(images, head)[0]
-            error += float(F.mse_loss(embedding.float(), wanted)) / _CHECKED
+            embedding, wanted = Imitation(teacher).both(student, batch, device)
+            error += float(F.mse_loss(embedding, wanted)) / _CHECKED
             variance += float(wanted.var()) / _CHECKED
         errors[head] = {"error": error, "share_of_variance": error / variance}
     return errors

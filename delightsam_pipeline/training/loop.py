@@ -225,7 +225,7 @@ def _finish(run: Run, stop: Callable[[], bool]) -> None:
     for head, cases in run.held_out.items():
         folder = run.folder / "validation" / head
         summary, views = validate(model, head, run.plans[head], cases, run.device, stop, surfaces=run.stage.whole)
-        if {case.name for case in cases} & {case.name for case in run.sources[head].cases}:
+        if run.is_validated_on_training_cases(head):
             summary["note"] = TRAINED_ON
         write_validation(folder, summary, views, run.plans[head], cases)
         summaries[head] = summary

@@ -99,6 +99,10 @@ class Run:
         model.load_state_dict(self.average.tensors, strict=False)
         return model.eval()
 
+    def is_validated_on_training_cases(self, head: str) -> bool:
+        """Whether a head's validation has cases that it is trained on, as with fold all."""
+        return bool({case.name for case in self.held_out[head]} & {case.name for case in self.sources[head].cases})
+
     def weights(self) -> dict[str, torch.Tensor]:
         """The averaged weights by name; of a stage only those that it trains."""
         return self.model.state_dict() | self.average.tensors if self.stage.whole else self.average.tensors
