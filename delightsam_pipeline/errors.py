@@ -15,6 +15,8 @@ class UserError(Exception):
     file : the file or folder concerned, put first.
     expected, found : what should have been there and what was.
     fix : what the user can do about it.
+
+    All of them stay attributes; `problems` holds the single errors that this one gathers (see `all_problems`).
     """
 
     exit_code = 2
@@ -36,14 +38,18 @@ class UserError(Exception):
         if fix is not None:
             text += f"; {fix}"
         super().__init__(" ".join(text.split()))
+        self.problem, self.file, self.expected, self.found, self.fix = problem, file, expected, found, fix
+        self.problems: tuple[UserError, ...] = ()
 
     def __reduce__(self) -> tuple:
-        return _rebuild, (type(self), str(self))
+        return _rebuild, (type(self), str(self), self.__dict__)
 
 
-def _rebuild(kind: type[UserError], text: str) -> UserError:
-    """An error that comes back from a worker process keeps its finished text."""
-    return kind(text)
+def _rebuild(kind: type[UserError], text: str, parts: dict) -> UserError:
+    """An error that comes back from a worker process keeps its finished text and its parts."""
+    error = kind(text)
+    error.__dict__.update(parts)
+    return error
 
 
 class SomeCasesFailed(UserError):
@@ -58,4 +64,5 @@ def all_problems(problems: Sequence[UserError], what: str, kind: type[UserError]
         return problems[0]
     error = kind(f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'} in {what}")
     error.args = ("\n  ".join([str(error) + ":", *map(str, problems)]),)
+    error.problems = tuple(problems)
     return error

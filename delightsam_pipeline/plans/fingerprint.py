@@ -16,7 +16,7 @@ from delightsam_pipeline.data.image import Grid
 from delightsam_pipeline.data.parallel import each_case
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.files import digest, identity
-from delightsam_pipeline.plans import modalities
+from delightsam_pipeline.plans.identification import identify
 from delightsam_pipeline.plans.intensities import Values
 from delightsam_pipeline.plans.survival import survival
 
@@ -102,7 +102,7 @@ def fingerprint(dataset: Dataset, modality: str | None = None, workers: int | No
         fix = "check that the labels belong to the images and hold the declared values"
         raise UserError("no case has any foreground", file=dataset.folder, fix=fix)
     physical = all(look.physical for look in looks)
-    evidence = modalities.identify(
+    evidence = identify(
         modality or dataset.modality,
         dataset.channel_names,
         physical,

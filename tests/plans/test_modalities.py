@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from delightsam_pipeline.errors import UserError
-from delightsam_pipeline.plans.modalities import TABLE, identify, lookup, of_name
+from delightsam_pipeline.plans.identification import identify
+from delightsam_pipeline.plans.modalities import TABLE, lookup, of_name
 
 NAMES = ["dermoscopy", "X-ray", "ultrasound", "fundus", "microscopy", "endoscopy", "CT", "MRI", "PET", "OCT"]
 CT_VALUES = {"physical": True, "lowest": -1024, "highest": 2500, "air_share": 0.4}
