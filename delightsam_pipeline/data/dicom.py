@@ -26,7 +26,8 @@ def read(path: Path, as_label: bool = False) -> Image:
 
     Rescaled values that are whole keep a type of whole numbers, others become float32; pictures in which high values
     are dark (MONOCHROME1) are turned round. The distance of slices comes from their positions, never from their
-    thickness. A single file without any spacing is a picture. Nothing but values and geometry is kept.
+    thickness. A single file without any spacing is a picture. Nothing but values, geometry
+    and the Modality tag is kept.
     `as_label` makes no difference here.
     Raises UserError for damaged files, several series, and slices that are missing, doubled, uneven or tilted.
     """
@@ -38,7 +39,7 @@ def read(path: Path, as_label: bool = False) -> Image:
         array = _voxels(headers, order)
     orientation = Orientation.to_canonical(grid)
     array = np.ascontiguousarray(orientation.apply(array))
-    return Image(array, orientation.apply_to_grid(grid), orientation, path)
+    return Image(array, orientation.apply_to_grid(grid), orientation, path, modality=headers[0].modality)
 
 
 def _check_alike(headers: Sequence[Header], path: Path) -> None:

@@ -14,6 +14,7 @@ from delightsam_pipeline.data.damage import check_size, damage_reported
 from delightsam_pipeline.data.dicom_files import transfer_syntax
 from delightsam_pipeline.errors import UserError
 
+_MODALITY = "0008|0060"
 _SERIES, _SAMPLES, _COLOURS, _BITS = "0020|000e", "0028|0002", "0028|0004", "0028|0100"
 _POSITION, _AXES = "0020|0032", "0020|0037"
 _SPACINGS = ("0028|0030", "0018|1164", "0018|2010")  # of the patient, of the detector, of the scanned film
@@ -35,6 +36,7 @@ class Header:
     dtype : of its values after rescaling. channels : 1, or 3 of colour.
     axes : [2, 3] LPS unit vectors along x and y. positions : [frames or 1, 3] LPS of each frame's first pixel.
     spacing : along x and y in mm. across : the same from slice to slice, as it is declared.
+    modality : DICOM's two or three letters, empty where the file has none.
     What the file does not say is None.
     """
 
@@ -47,6 +49,7 @@ class Header:
     positions: np.ndarray | None
     spacing: tuple[float, float] | None
     across: float | None
+    modality: str
 
 
 def read_header(file: Path) -> Header:
@@ -80,6 +83,7 @@ def read_header(file: Path) -> Header:
         positions,
         (float(spacings[0][0, 1]), float(spacings[0][0, 0])) if spacings else None,  # the file says it row by row
         across[0] if across else None,
+        _text(reader, _MODALITY),
     )
 
 

@@ -32,6 +32,17 @@ def test_a_series_of_files_with_any_names(tmp_path, write_series):
     assert (ending_of(folder), stem_of(folder), output_ending(folder)) == (".dcm", "case 1.a", ".nii.gz")
 
 
+@pytest.mark.parametrize(("tag", "said"), [("MR", "MR"), ("PT ", "PT"), ("", "")])
+def test_what_the_file_says_it_was_made_with(tmp_path, write_series, tag, said):
+    image = read_image(write_series(tmp_path / "a", VOLUME, elements={"00080060": tag}))
+    assert image.modality == said
+
+
+def test_channels_made_with_two_machines_say_neither(tmp_path, write_series):
+    folders = [write_series(tmp_path / tag, VOLUME, elements={"00080060": tag}) for tag in ("CT", "PT")]
+    assert read_case(folders).modality == "" and read_case(folders[:1] * 2).modality == "CT"
+
+
 def test_slices_lie_where_their_positions_say_not_in_the_order_of_names(tmp_path, write_series):
     positions = [(0, 0, 9), (0, 0, 3), (0, 0, 6)]
     image = read_image(write_series(tmp_path / "a", VOLUME, positions))
