@@ -9,7 +9,7 @@ from pathlib import Path
 
 from delightsam_pipeline.errors import UserError
 
-_NNUNET_RAW = "nnUNet_raw"
+_NNUNET_RAW, _NNUNET_PREPROCESSED = "nnUNet_raw", "nnUNet_preprocessed"
 _DATASET_NAME = re.compile(r"Dataset(\d{3,})_(.+)")
 
 
@@ -34,6 +34,15 @@ def raw_roots() -> list[Path]:
     if os.environ.get(_NNUNET_RAW):
         roots.append(Path(os.environ[_NNUNET_RAW]))
     return roots
+
+
+def splits_files(raw: Path) -> list[Path]:
+    """Where the splits of a raw dataset may be given, the first that is there holds: beside its data, and where nnU-Net
+    keeps those that it trains by, when its variable is set."""
+    folders = [raw]
+    if os.environ.get(_NNUNET_PREPROCESSED):
+        folders.append(Path(os.environ[_NNUNET_PREPROCESSED]) / raw.resolve().name)
+    return [folder / "splits_final.json" for folder in folders]
 
 
 def dataset_folders(roots: list[Path], holds: str) -> list[Path]:

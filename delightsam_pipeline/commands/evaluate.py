@@ -75,7 +75,7 @@ def _work(args) -> None:
     file = (find_dataset(args.dataset, raw_roots()) if args.dataset else args.reference.resolve().parent) / _FILE
     if args.protocol is not None:
         _refuse(args, "--protocol paper", "against", "tolerance", "images", "worst")
-        _paper(args, _definitions(file).labels)
+        _paper(args, _definitions(file))
     else:
         _scores(args, _definitions(file))
 
@@ -87,10 +87,10 @@ def _refuse(args, what: str, *names: str) -> None:
         raise UserError(f"{given[0]} does not go with {what}", fix=f"leave out {' and '.join(given)}")
 
 
-def _paper(args, labels) -> None:
+def _paper(args, known) -> None:
     from delightsam_pipeline.evaluation.paper import paper_summary, paper_table
 
-    summary = paper_summary(args.reference, args.prediction, labels)
+    summary = paper_summary(args.reference, args.prediction, known.labels, known.annotations)
     output = args.output or args.prediction / "summary_paper.json"
     write_json(output, summary)
     log.info("%s\nscores of every case in %s", paper_table(summary), output)
@@ -105,9 +105,10 @@ def _scores(args, known) -> None:
     if args.images is not None and not args.images.is_dir():
         raise UserError("is not a folder of images", file=args.images)
     tolerance = TOLERANCE if args.tolerance is None else args.tolerance
-    summary = evaluate_folders(args.reference, args.prediction, known.labels, tolerance, known.groups)
+    way = known.labels, tolerance, known.groups, known.annotations
+    summary = evaluate_folders(args.reference, args.prediction, *way)
     if args.against is not None:
-        other = evaluate_folders(args.reference, args.against, known.labels, tolerance, known.groups)
+        other = evaluate_folders(args.reference, args.against, *way)
         summary["comparison"] = compare(summary, other, str(args.against))
     output = args.output or args.prediction / "summary.json"
     write_json(output, summary)

@@ -121,19 +121,28 @@ def _entries(value: Any, file: Path) -> Entries:
     example = 'a map from name to number such as {"background": 0, "tumour": 1}'
     if not isinstance(value, dict) or not value:
         raise UserError("'labels' is not a map", file=file, expected=example, found=json.dumps(value))
-    if all(key.isdigit() and isinstance(name, str) for key, name in value.items()):
+    if all(key.isdigit() and isinstance(name, str) and not name.isdigit() for key, name in value.items()):
         corrected = json.dumps({name: int(key) for key, name in value.items()}, ensure_ascii=False)
         raise UserError("'labels' is the wrong way round", file=file, fix=f'write "labels": {corrected}')
     entries: Entries = {}
     for name, number in value.items():
-        numbers = number if isinstance(number, list) and number else [number]
-        if not all(type(n) is int for n in numbers):
+        numbers = [_whole(n) for n in (number if isinstance(number, list) and number else [number])]
+        if None in numbers:
             expected = "a whole number, or a list of them for a region"
             raise UserError(f"label '{name}' is not a number", file=file, expected=expected, found=json.dumps(number))
         if len(set(numbers)) != len(numbers):
             raise UserError(f"label '{name}' names a value twice", file=file, found=numbers)
         entries[name] = tuple(sorted(numbers))
     return entries
+
+
+def _whole(value: Any) -> int | None:
+    """The whole number that an entry stands for, 1.0 and "1" too, as nnU-Net reads them; None for all else."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 10:
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
 
 
 def _check_background(background: tuple[int, ...] | None, entries: Entries, file: Path) -> None:
@@ -176,7 +185,7 @@ def _class_order(order: Any, entries: Entries, values: frozenset[int], file: Pat
     expected = f"a list of one label value for each of {', '.join(entries)}; later ones paint over earlier ones"
     if order is None:
         raise UserError("'labels' has regions but there is no 'regions_class_order'", file=file, expected=expected)
-    is_list = isinstance(order, list) and all(type(n) is int for n in order)
-    if not is_list or len(order) != len(entries) or not values.issuperset(order):
+    numbers = [_whole(n) for n in order] if isinstance(order, list) else [None]
+    if len(numbers) != len(entries) or not values.issuperset(numbers):
         raise UserError("'regions_class_order' is wrong", file=file, expected=expected, found=json.dumps(order))
-    return tuple(order)
+    return tuple(numbers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from delightsam_pipeline.errors import UserError, all_problems
 from delightsam_pipeline.files import read_json
 
+_log = logging.getLogger(__name__)
 Split = dict[str, list[str]]
 _FOLDS = 5
 _SEED = 12345
@@ -51,7 +53,8 @@ def _validation_units(count: int) -> list[np.ndarray]:
 def load_splits(path: Path, names: Sequence[str]) -> list[Split]:
     """A splits_final.json, checked against the dataset's case names.
 
-    Raises UserError for a wrong form, unknown names, names in both parts, empty parts, and cases in no fold at all.
+    Cases may be in no fold at all, as nnU-Net has it; there is a warning.
+    Raises UserError for a wrong form, unknown names, names in both parts, and empty parts.
     """
     value = read_json(path)
     if not isinstance(value, list) or not value or not all(_is_split(split) for split in value):
@@ -68,11 +71,11 @@ def load_splits(path: Path, names: Sequence[str]) -> list[Split]:
         if (train | val) - known:
             found = _listed((train | val) - known)
             problems.append(UserError(f"fold {fold} has cases that are not in the dataset", file=path, found=found))
-    if known - used:
-        fix = "add them, or delete the file to have it made anew"
-        problems.append(UserError("cases are in no fold", file=path, found=_listed(known - used), fix=fix))
     if problems:
         raise all_problems(problems, str(path))
+    if known - used:
+        message = "%s: %d cases are in no fold, so that only fold all trains on them: %s"
+        _log.warning(message, path, len(known - used), _listed(known - used))
     return [{"train": sorted(set(s["train"])), "val": sorted(set(s["val"]))} for s in value]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from delightsam_pipeline.data.annotations import Annotations, require_unseen
 from delightsam_pipeline.data.cases import no_images
 from delightsam_pipeline.data.dataset import files_by_case
 from delightsam_pipeline.data.image import Image
@@ -31,22 +32,24 @@ def evaluate_folders(
     labels: Labels,
     tolerance: float = TOLERANCE,
     groups: Mapping[str, str] | None = None,
+    annotations: Annotations | None = None,
 ) -> dict[str, Any]:
     """The summary (see `summarise`) of every case in `reference`, compared with its file in `prediction`.
 
     tolerance : of NSD, mm, or pixels where the images have no spacing.
     groups : case -> patient or video; a case without one is its own.
+    annotations : which classes were annotated in which reference; None for all in all.
     Raises UserError as `compare_folders` does, and when some cases have a spacing in mm and others have none.
     """
     names = dict(zip(labels.classes, labels.ids, strict=True))
     units: dict[str, Path | None] = {}
 
-    def measure(expected: Image, predicted: Image) -> dict[str, Metrics]:
+    def measure(expected: Image, predicted: Image, missing: tuple[str, ...]) -> dict[str, Metrics]:
         grid = expected.grid if expected.grid.physical else predicted.grid
         units.setdefault(grid.unit, expected.source)
-        return case_metrics(predicted.array[0], expected.array[0], names, labels.ignore, grid, tolerance)
+        return case_metrics(predicted.array[0], expected.array[0], names, labels.ignore, grid, tolerance, missing)
 
-    results = compare_folders(reference, prediction, labels, measure)
+    results = compare_folders(reference, prediction, labels, measure, annotations)
     if len(units) > 1:
         found = " and ".join(f"{unit} for {file}" for unit, file in units.items())
         raise UserError("distances have two units", found=found, fix="evaluate images with and without spacing apart")
@@ -55,13 +58,18 @@ def evaluate_folders(
 
 
 def compare_folders(
-    reference: Path, prediction: Path, labels: Labels, measure: Callable[[Image, Image], dict[str, Metrics]]
+    reference: Path,
+    prediction: Path,
+    labels: Labels,
+    measure: Callable[[Image, Image, tuple[str, ...]], dict[str, Metrics]],
+    annotations: Annotations | None = None,
 ) -> list[CaseResult]:
-    """What `measure` makes of the label maps (reference, prediction) [1, z, y, x] of every case in `reference`.
+    """What `measure` makes of the label maps (reference, prediction) [1, z, y, x] of every case in `reference`, and of
+    the classes that were not annotated in it.
 
     Files belong together when their names without the ending are the same; predictions of other cases are left out.
     Raises UserError that lists missing predictions, and for files that cannot be read, grids that differ, and label
-    values that `labels` does not declare.
+    values that `labels` does not declare or that by `annotations` cannot be there.
     """
     references, predictions = _label_files(reference), _label_files(prediction)
     missing = [name for name in references if name not in predictions]
@@ -80,7 +88,9 @@ def compare_folders(
             expected = read_labels(file, labels)
             predicted = read_labels(predictions[name], replace(labels, codes=None), expected)
             notes.update((*expected.notes, *predicted.notes))
-            metrics = measure(expected, predicted)
+            missing = annotations.missing(name) if annotations else ()
+            require_unseen(expected.array, labels, missing, name, file)
+            metrics = measure(expected, predicted, missing)
             results.append(CaseResult(name, metrics, str(file), str(predictions[name])))
         except UserError as error:
             problems.append(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from delightsam_pipeline.evaluation.surfaces import TOLERANCE, surface_scores
 
 Ids = tuple[int, ...]
 Metrics = dict[str, float | int | None]
+COUNTS = ("TP", "FP", "FN", "TN", "n_pred", "n_ref")
+_SIZES = ("HD95", "NSD", "Volume_pred", "Volume_ref")
 
 
 def case_metrics(
@@ -22,6 +24,7 @@ def case_metrics(
     ignore: int | None = None,
     grid: Grid | None = None,
     tolerance: float = TOLERANCE,
+    not_annotated: Collection[str] = (),
 ) -> dict[str, Metrics]:
     """Per class or region: Dice, IoU, and the voxels TP, FP, FN, TN, n_pred and n_ref.
 
@@ -30,11 +33,15 @@ def case_metrics(
     ignore : label value of the reference whose voxels are not counted at all.
     With `grid`, the one that both maps [z y x] stand on, also HD95 and NSD (see `surface_scores`) and Volume_pred and
     Volume_ref, in ml, or in pixels where the grid has no physical spacing.
+    not_annotated : names that the reference does not show; everything of them is None.
     """
     _check(prediction, reference)
     counted = None if ignore is None else reference != ignore
     result: dict[str, Metrics] = {}
     for name, ids in labels_ids.items():
+        if name in not_annotated:
+            result[name] = dict.fromkeys(("Dice", "IoU", *(_SIZES if grid is not None else ()), *COUNTS))
+            continue
         predicted, expected = label_mask(prediction, ids), label_mask(reference, ids)
         if counted is not None:
             predicted &= counted
@@ -67,7 +74,7 @@ def _counts(predicted: np.ndarray, expected: np.ndarray, counted: np.ndarray | N
     hits = int(np.count_nonzero(predicted & expected))
     misses, false_alarms = n_ref - hits, n_pred - hits
     rest = total - hits - misses - false_alarms
-    return {"TP": hits, "FP": false_alarms, "FN": misses, "TN": rest, "n_pred": n_pred, "n_ref": n_ref}
+    return dict(zip(COUNTS, (hits, false_alarms, misses, rest, n_pred, n_ref), strict=True))
 
 
 def _sizes(
@@ -75,8 +82,7 @@ def _sizes(
 ) -> Metrics:
     hd95, nsd = surface_scores(predicted, expected, grid.spacing, tolerance)
     voxel = math.prod(grid.spacing) / 1000 if grid.physical else 1  # mm3 to ml
-    volumes = {"Volume_pred": counts["n_pred"] * voxel, "Volume_ref": counts["n_ref"] * voxel}
-    return {"HD95": hd95, "NSD": nsd, **volumes}
+    return dict(zip(_SIZES, (hd95, nsd, counts["n_pred"] * voxel, counts["n_ref"] * voxel), strict=True))
 
 
 def _check(prediction: np.ndarray, reference: np.ndarray) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from delightsam_pipeline.data.annotations import Annotations
 from delightsam_pipeline.data.image import Image, nearest
 from delightsam_pipeline.data.labels import Labels
+from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.evaluation.folders import compare_folders
 from delightsam_pipeline.evaluation.metrics import Ids, Metrics, label_mask
 from delightsam_pipeline.evaluation.summary import defined_means, label_key
@@ -24,18 +26,23 @@ SIDE, SMOOTH = 1024, 1
 SENTENCE = "for comparison with the De-LightSAM paper only: its measures hide errors that the ordinary ones show"
 
 
-def paper_summary(reference: Path, prediction: Path, labels: Labels) -> dict[str, Any]:
+def paper_summary(
+    reference: Path, prediction: Path, labels: Labels, annotations: Annotations | None = None
+) -> dict[str, Any]:
     """The authors' measures of two folders, with the arguments and errors of `compare_folders`; ready for JSON.
 
     Its structure is that of `summarise`, with Dice, IoU and HD (pixels of 1024 x 1024) of all classes as one; a case of
-    many slices has the mean over them.
+    many slices has the mean over them. A case where not all classes were annotated cannot be scored: a UserError too.
     """
     names = {"foreground": tuple(sorted({value for ids in labels.ids for value in ids}))}
 
-    def measure(expected: Image, predicted: Image) -> dict[str, Metrics]:
+    def measure(expected: Image, predicted: Image, missing: tuple[str, ...]) -> dict[str, Metrics]:
+        if missing:
+            problem = "cannot be scored by the paper's protocol, which takes all classes for one object"
+            raise UserError(problem, file=expected.source, found=f"{', '.join(missing)} not annotated")
         return paper_metrics(predicted.array[0], expected.array[0], names, labels.ignore)
 
-    results = compare_folders(reference, prediction, labels, measure)
+    results = compare_folders(reference, prediction, labels, measure, annotations)
     means = {name: defined_means([result.metrics[name] for result in results]) for name in names}
     return {
         "protocol": SENTENCE,

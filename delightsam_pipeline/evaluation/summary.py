@@ -38,8 +38,8 @@ def summarise(
 
     foreground_mean : each metric's mean over the classes of the class means.
     mean : per label key ("1", or "(1, 2)" for a region) each metric's mean over the cases where it is defined,
-        n_cases, n_defined, n_false_positive_on_empty, the cases whose reference is empty and prediction is not, and
-        n_missed, the opposite.
+        n_cases, n_defined, n_false_positive_on_empty, the cases whose reference is empty and prediction is not,
+        n_missed, the opposite, and n_not_annotated, the cases where it was not annotated, which no other number counts.
     intervals : of the means, in the same structure; None when there are fewer than ten groups (see `mean_intervals`).
     metric_per_case : what was measured, in the order of the cases.
     classes : from label key to name.
@@ -143,10 +143,12 @@ def _intervals(cases: Sequence[CaseResult], keys: Mapping[str, str], groups: Seq
 
 
 def _class_means(metrics: Sequence[Metrics]) -> dict[str, dict[str, Any]]:
+    annotated = [case for case in metrics if case["n_ref"] is not None]
     numbers = {
-        "n_cases": len(metrics),
-        "n_defined": sum(case["Dice"] is not None for case in metrics),
-        "n_false_positive_on_empty": sum(case["n_ref"] == 0 and case["n_pred"] > 0 for case in metrics),
-        "n_missed": sum(case["n_ref"] > 0 and case["n_pred"] == 0 for case in metrics),
+        "n_cases": len(annotated),
+        "n_defined": sum(case["Dice"] is not None for case in annotated),
+        "n_false_positive_on_empty": sum(case["n_ref"] == 0 and case["n_pred"] > 0 for case in annotated),
+        "n_missed": sum(case["n_ref"] > 0 and case["n_pred"] == 0 for case in annotated),
+        "n_not_annotated": len(metrics) - len(annotated),
     }
     return {"metrics": defined_means(metrics), "numbers": numbers}

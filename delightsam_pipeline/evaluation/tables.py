@@ -11,6 +11,11 @@ from delightsam_pipeline.evaluation.intervals import FEWEST_GROUPS
 from delightsam_pipeline.files import writing
 
 _LONGEST_NAME = 28
+_COUNTED = {
+    "predicted where there is none": "n_false_positive_on_empty",
+    "missed wholly": "n_missed",
+    "left out, not annotated": "n_not_annotated",
+}
 
 
 def table(summary: Mapping[str, Any]) -> str:
@@ -83,7 +88,7 @@ def _remarks(summary: Mapping[str, Any]) -> list[str]:
         remarks.append(f"[95 % intervals by bootstrap over {summary['n_groups']} {_groups(summary)}]")
     elif summary["metric_per_case"]:
         remarks.append(f"single values: under {FEWEST_GROUPS} {_groups(summary)}, so no intervals")
-    for what, key in (("predicted where there is none", "n_false_positive_on_empty"), ("missed wholly", "n_missed")):
+    for what, key in _COUNTED.items():
         counts = {name: summary["mean"][label].get(key, 0) for label, name in summary["classes"].items()}
         shown = ", ".join(f"{shortened(name)} in {count}" for name, count in counts.items() if count)
         if shown:

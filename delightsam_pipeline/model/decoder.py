@@ -150,6 +150,16 @@ class QueryDecoder(nn.Module):
         return queries, x
 
 
+def _projection(channels: int) -> nn.Conv2d:
+    """A 1x1 convolution to three channels that begins orthogonal: channels of variance 1 come out so, as the encoder
+    expects them, and no direction among them is weaker than another."""
+    project = nn.Conv2d(channels, 3, 1)
+    rows, _, columns = torch.linalg.svd(project.weight.detach().flatten(1), full_matrices=False)
+    project.weight = nn.Parameter((rows @ columns)[..., None, None])
+    nn.init.zeros_(project.bias)
+    return project
+
+
 class Head(nn.Module):
     """One decoding channel of the paper: a modality and its target set, with its own queries and MLP.
 
@@ -161,7 +171,7 @@ class Head(nn.Module):
         super().__init__()
         self.queries = nn.Parameter(torch.randn(targets, WIDTH))
         self.mlp = nn.ModuleList([nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 32)])
-        self.project = None if in_channels == 3 else nn.Conv2d(in_channels, 3, 1)
+        self.project = None if in_channels == 3 else _projection(in_channels)
 
     def masks(self, queries: Tensor, pixels: Tensor) -> Tensor:
         """Updated queries [B, K, 256], pixel features [B, 32, H/4, W/4] -> mask logits [B, K, H/4, W/4]."""

@@ -58,13 +58,14 @@ def head_of_step(heads: Sequence[str], seed: int, step: int) -> str:
 
 
 def make_batch(sources: Mapping[str, Source], pipelines: Mapping[str, Any], seed: int, step: int) -> dict[str, Any]:
-    """The batch of a step: its number, head, images [B, C_in, H, W] float32, labels [B, H, W] int16 (-1: unknown)."""
+    """The batch of a step: its number, head, images [B, C_in, H, W] float32, labels [B, H, W] int16 (-1: unknown), and
+    annotated [B, K] bool: whether the labels show a target at all."""
     head = head_of_step(list(sources), seed, step)
     source = sources[head]
-    images, labels = [], []
+    images, labels, annotated = [], [], []
     for number in range(source.plan.training.batch_size):
         generator = np.random.default_rng([seed, 2, step, number])
-        image, label = draw(source, generator)
+        image, label, case = draw(source, generator)
         # batchgenerators draws from numpy's global generator and from Python's
         drawn = int(generator.integers(2**32))
         np.random.seed(drawn)
@@ -72,12 +73,13 @@ def make_batch(sources: Mapping[str, Source], pipelines: Mapping[str, Any], seed
         cut = pipelines[head](data=image[None], seg=label[None, None].astype(np.float32))
         images.append(cut["data"][0])
         labels.append(cut["seg"][0, 0])
+        annotated.append([k not in case.not_annotated for k in range(len(case.present))])
     images, labels = np.stack(images).astype(np.float32), np.stack(labels).astype(np.int16)
-    return {"number": step, "head": head, "images": images, "labels": labels}
+    return {"number": step, "head": head, "images": images, "labels": labels, "annotated": np.array(annotated)}
 
 
-def draw(source: Source, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One slice, cut to somewhat more than a patch: image [C_in, h, w] float32 and labels [h, w] int16.
+def draw(source: Source, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray, StoredCase]:
+    """One slice, cut to somewhat more than a patch: image [C_in, h, w] float32, labels [h, w] int16, and its case.
 
     A share of the draws, `foreground_share`, takes a case with any foreground, a class in it, a slice that holds the
     class, and cuts around a pixel of it. The others take any case and slice.
@@ -96,7 +98,7 @@ def draw(source: Source, generator: np.random.Generator) -> tuple[np.ndarray, np
         z = int(generator.integers(case.count))
     boxes = _boxes(source.plan, case, centre, generator)
     image = _cut(partial(_stacked, case.slices(), z, source.plan.input), case, boxes, None)
-    return image, _cut(lambda window: mask[z][window].astype(np.int16), case, boxes, UNKNOWN)
+    return image, _cut(lambda window: mask[z][window].astype(np.int16), case, boxes, UNKNOWN), case
 
 
 def _stacked(slices: np.ndarray, z: int, input_: str, window: tuple[slice, slice]) -> np.ndarray:

@@ -1,4 +1,10 @@
-"""The training loss: Dice and cross-entropy on the mask, cross-entropy on the patch map."""
+"""The training loss: Dice and cross-entropy on the mask, cross-entropy on the patch map.
+
+Where a target was not annotated in an image, background there may be of it (partial labels). A region's channel is then
+left out for that image. Among exclusive classes, the shares of background and of such classes are added up, and their
+sum is what is learned where the labels say background: the marginal loss of Fang and Yan (IEEE TMI 2020) and Shi et al.
+(Medical Image Analysis 2021).
+"""
 
 from __future__ import annotations
 
@@ -10,33 +16,52 @@ PATCH = 32
 _SMOOTH = 1.0  # pixels: a class absent from a batch then costs little where it is not predicted
 
 
-def mask_loss(logits: Tensor, targets: Tensor, valid: Tensor, exclusive: bool) -> Tensor:
+def mask_loss(
+    logits: Tensor, targets: Tensor, valid: Tensor, exclusive: bool, annotated: Tensor | None = None
+) -> Tensor:
     """One minus the batch's mean soft Dice, plus cross-entropy; scalar.
 
     logits [B, K, H, W]; targets [B, K, H, W] of 0 and 1; valid [B, 1, H, W], 0 where nothing is known.
     exclusive : softmax over a background of logit 0 and the K classes, else a sigmoid for each of K regions.
+    annotated : [B, K], 0 where a target was not annotated in an image; None when all were in all.
     """
-    targets, pixels = targets * valid, valid.sum().clamp(min=1)
+    weight = valid if annotated is None else valid * annotated[:, :, None, None]  # [B, 1 or K, H, W]
+    targets, pixels = targets * weight, valid.sum().clamp(min=1)
     if exclusive:
         log_shares = F.log_softmax(torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1), dim=1)
+        if annotated is not None:
+            log_shares = _merged(log_shares, annotated)
         background = valid - targets.sum(dim=1, keepdim=True)
         entropy = -(log_shares * torch.cat([background, targets], dim=1)).sum() / pixels
         shares = log_shares[:, 1:].exp()
     else:
-        entropy = F.binary_cross_entropy_with_logits(logits, targets, weight=valid, reduction="sum")
-        entropy = entropy / (pixels * logits.shape[1])
+        entropy = F.binary_cross_entropy_with_logits(logits, targets, weight=weight, reduction="sum")
+        entropy = entropy / (weight.sum().clamp(min=1) * (logits.shape[1] // weight.shape[1]))
         shares = logits.sigmoid()
     common = (shares * targets).sum(dim=(0, 2, 3))
-    total = (shares * valid).sum(dim=(0, 2, 3)) + targets.sum(dim=(0, 2, 3))
+    total = (shares * weight).sum(dim=(0, 2, 3)) + targets.sum(dim=(0, 2, 3))
     return 1 - ((2 * common + _SMOOTH) / (total + _SMOOTH)).mean() + entropy
 
 
-def patch_targets(targets: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+def _merged(log_shares: Tensor, annotated: Tensor) -> Tensor:
+    """Logarithms of shares [B, 1 + K, H, W], the background's replaced by that of background and of all classes that
+    were not annotated in the image together."""
+    apart = F.pad(annotated, (1, 0))[:, :, None, None] > 0  # the background itself is never apart
+    together = log_shares.masked_fill(apart, -torch.inf).logsumexp(dim=1, keepdim=True)
+    return torch.cat([together, log_shares[:, 1:]], dim=1)
+
+
+def patch_targets(targets: Tensor, valid: Tensor, annotated: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Masks [B, K, H, W] and valid [B, 1, H, W] -> any foreground per 32-pixel patch, and whether that is known,
-    [B, 1, H/32, W/32] each. A patch with foreground is known; one without is when all of it is valid."""
+    [B, 1, H/32, W/32] each. A patch with foreground is known; one without is when all of it is valid and every target
+    was annotated in the image (`annotated` as in `mask_loss`)."""
+    if annotated is not None:
+        targets = targets * annotated[:, :, None, None]
     any_class = (targets.amax(dim=1, keepdim=True) * valid).float()
     foreground = F.max_pool2d(any_class, PATCH)
     whole = 1 - F.max_pool2d(1 - valid, PATCH)
+    if annotated is not None:
+        whole = whole * annotated.amin(dim=1)[:, None, None, None]
     return foreground, torch.maximum(foreground, whole)
 
 

@@ -184,6 +184,8 @@ def _setup_digest(sources: Mapping[str, Source], seed: int, tag: str) -> str:
     parts: list[Any] = [seed, tag] if tag else [seed]
     for head, source in sources.items():
         parts.append([head, source.plan.preprocessing_digest(), [case.name for case in source.cases]])
+        if partial := {case.name: case.not_annotated for case in source.cases if case.not_annotated}:
+            parts.append(partial)
     return digest(parts)
 
 

@@ -55,6 +55,12 @@ def target_masks(labels: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     return masks.float(), valid[:, None].float()
 
 
+def annotated_targets(batch: dict[str, Any], device: Device) -> Tensor | None:
+    """[B, K] of 0 and 1, whether a target was annotated in an image of the batch; None when all were in all."""
+    annotated = batch["annotated"]
+    return None if annotated.all() else torch.from_numpy(annotated).to(device.torch).float()
+
+
 def on_device(batch: dict[str, Any], device: Device) -> Tensor:
     """A batch's images [B, C_in, H, W] on the device, channels last."""
     images = torch.from_numpy(batch["images"]).to(device.torch, non_blocking=True)
@@ -66,11 +72,12 @@ def task_loss(model: DeLightSAM, batch: dict[str, Any], plan: Plan, device: Devi
     images = on_device(batch, device)
     labels = torch.from_numpy(batch["labels"]).to(device.torch, non_blocking=True)
     masks, valid = target_masks(labels, plan)
+    annotated = annotated_targets(batch, device)
     with device.autocast():
         logits, patch_logits, _ = model(images, batch["head"])
     full = F.interpolate(logits.float(), size=images.shape[-2:], mode="bilinear", align_corners=False)
-    on_mask = mask_loss(full, masks, valid, exclusive=not plan.targets.has_regions)
-    foreground, known = patch_targets(masks, valid)
+    on_mask = mask_loss(full, masks, valid, not plan.targets.has_regions, annotated)
+    foreground, known = patch_targets(masks, valid, annotated)
     on_patches = patch_loss(patch_logits.float(), foreground, known)
     with torch.no_grad():
         counts = patch_counts(patch_logits, foreground, known)

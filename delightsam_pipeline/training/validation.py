@@ -59,7 +59,8 @@ def validate(
         if stop():
             raise Stopped
         labels, reference = segment(model, head, plan, case.slices(), case.back, device), case.labels()
-        metrics = case_metrics(labels, reference, ids, plan.targets.ignore, case.back.grid if surfaces else None)
+        grid, missing = case.back.grid if surfaces else None, [plan.targets.classes[k] for k in case.not_annotated]
+        metrics = case_metrics(labels, reference, ids, plan.targets.ignore, grid, not_annotated=missing)
         results.append(CaseResult(case.name, metrics, case.name, case.name, case.group))
         views[case.name] = _view(labels, reference, case.back.axis)
     return summarise(results, ids, *((plan.unit, TOLERANCE) if surfaces else ())), views

@@ -38,6 +38,12 @@ def test_lists_of_one_value_are_no_regions():
     assert not labels.has_regions and labels.classes == ("a", "b")
 
 
+def test_numbers_are_read_as_nnunet_reads_them():
+    assert Labels.parse({"background": 0.0, "a": "1", "b": 2.0}, FILE).ids == ((1,), (2,))
+    labels = Labels.parse({"background": "0", "whole": ["1", 2.0], "core": 2}, FILE, ["1", 2.0])
+    assert labels.ids == ((1, 2), (2,)) and labels.class_values == (1, 2)
+
+
 @pytest.mark.parametrize("value", [{"background": 0, "a": 1, "ignore": 2}, BRATS])
 def test_json_and_back(value):
     labels = Labels.parse(value, FILE, [1, 2, 3])
@@ -64,8 +70,9 @@ def test_json_and_back(value):
         ({"background": 0, "a": [1, 2], "b": [2, 1]}, "'a' and 'b' have the same value"),
         ({"background": 0, "a": [1, 1]}, "'a' names a value twice"),
         ({"background": 0, "a": True}, "'a' is not a number.*found true"),
-        ({"background": 0, "a": 1.0}, "'a' is not a number.*found 1.0"),
-        ({"background": 0, "a": "1"}, "'a' is not a number"),
+        ({"background": 0, "a": 1.5}, "'a' is not a number.*found 1.5"),
+        ({"background": 0, "a": "one"}, "'a' is not a number"),
+        ({"background": 0, "a": "-1"}, "'a' is not a number"),
         ({"background": 0, "a": []}, "'a' is not a number"),
         ({"background": 0, "a": 2, "ignore": 1}, "'ignore' must be the highest label; expected one number above 2"),
         ({"background": 0, "a": 1, "ignore": [2, 3]}, "'ignore' must be the highest"),
@@ -77,7 +84,7 @@ def test_what_is_refused(value, problem):
         Labels.parse(value, FILE)
 
 
-@pytest.mark.parametrize("order", [[1, 2], [1, 2, 3, 3], [0, 1, 2], [1, 2, 4], ["1", "2", "3"], 1])
+@pytest.mark.parametrize("order", [[1, 2], [1, 2, 3, 3], [0, 1, 2], [1, 2, 4], ["1", "2", "x"], 1])
 def test_wrong_regions_class_order(order):
     with pytest.raises(UserError, match="'regions_class_order' is wrong"):
         Labels.parse(BRATS, FILE, order)

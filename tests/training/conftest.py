@@ -21,12 +21,13 @@ def one_core(same_numbers_on_one_core):
 
 @pytest.fixture(scope="session")
 def make_store(tmp_path_factory):
-    """make_store(name, modality, images, masks, training={}, augmentation={}, **decisions) -> Store.
+    """make_store(name, modality, images, masks, training={}, augmentation={}, entries={}, **decisions) -> Store.
 
-    images, masks : arrays [h, w] uint8; masks of 0 and 1. The keywords replace what the planner decided.
+    images, masks : arrays [h, w] uint8; masks of 0 and 1. entries : replace those of dataset.json. The other keywords
+    replace what the planner decided.
     """
 
-    def make(name, modality, images, masks, training=None, augmentation=None, **decisions) -> Store:
+    def make(name, modality, images, masks, training=None, augmentation=None, entries=None, **decisions) -> Store:
         root = tmp_path_factory.mktemp("store")
         raw, folder = root / "raw" / name, root / "preprocessed" / name
         for part in ("imagesTr", "labelsTr"):
@@ -41,7 +42,7 @@ def make_store(tmp_path_factory):
             "file_ending": ".png",
             "modality": modality,
         }
-        (raw / "dataset.json").write_text(json.dumps(description))
+        (raw / "dataset.json").write_text(json.dumps(description | (entries or {})))
         dataset = load_dataset(raw)
         plan = plan_dataset(dataset, folder, workers=1)
         parts = {"training": training or {}, "augmentation": augmentation or {}}

@@ -123,7 +123,7 @@ def test_a_cut_is_the_stored_slice(sources):
     """Before any augmentation the cut is a window of the picture, its edge held outside."""
     source = sources["us"]  # pictures of 80 x 80 on a canvas of 80 x 96, patches of 64 x 64
     for number in range(20):
-        image, labels = draw(source, np.random.default_rng(number))
+        image, labels, _ = draw(source, np.random.default_rng(number))
         assert image.shape[1:] == labels.shape == (96, 96)  # a patch and a quarter more on each side
         known = labels != -1
         rows, columns = np.flatnonzero(known.any(axis=1)), np.flatnonzero(known.any(axis=0))
@@ -152,7 +152,7 @@ def test_every_part_of_a_tiled_picture_is_trained_on(make_store):
     values = np.asarray(source.cases[0].slices()[0, 0, 0], np.float32)
     begins = set()
     for number in range(300):
-        image, labels = draw(source, np.random.default_rng(number))
+        image, labels, _ = draw(source, np.random.default_rng(number))
         middle = slice(image.shape[2] // 2 - 48, image.shape[2] // 2 + 48)
         assert (labels[middle, middle] == 1).all()  # a patch never reaches beyond the picture
         begins.add(int(np.abs(values - image[0, 48, middle.start]).argmin()))
