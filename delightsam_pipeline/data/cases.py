@@ -27,12 +27,14 @@ class Case:
     images : its files, one per channel, or a single one that holds all channels; a DICOM series is its folder.
     label : its label map, None when there is none.
     group : cases of one patient or video share it, so that splits never part them.
+    not_annotated : classes that its label map does not show, though they may be there.
     """
 
     name: str
     images: tuple[Path, ...]
     label: Path | None
     group: str
+    not_annotated: tuple[str, ...] = ()
 
 
 def input_cases(path: Path, channels: int, ending: str | None = None) -> tuple[Case, ...]:
@@ -45,7 +47,7 @@ def input_cases(path: Path, channels: int, ending: str | None = None) -> tuple[C
     Raises UserError when nothing can be read there, and for missing or surplus channel files.
     """
     path = Path(path)
-    if is_series(path) and not _is_many_images(path):
+    if is_series(path) and not is_many_images(path):
         tell_passed_over(path, series_files(path))
         return (_single_case(path, channels, ending),)
     if path.is_file():
@@ -87,7 +89,7 @@ def _single_case(path: Path, channels: int, ending: str | None) -> Case:
     return Case(match[1], (path,) if missing else (path, *beside), None, match[1])
 
 
-def _is_many_images(folder: Path) -> bool:
+def is_many_images(folder: Path) -> bool:
     """Whether the DICOM files in a folder are images of their own, such as X-rays, and no slices of a series."""
     from delightsam_pipeline.data.dicom_header import read_header
 

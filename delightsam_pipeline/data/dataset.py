@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from delightsam_pipeline.data.annotations import Annotations
 from delightsam_pipeline.data.cases import Case, group_cases, input_cases, list_files, no_images, tell_passed_over
-from delightsam_pipeline.data.formats import ENDINGS, ending_of, read_case, stem_of
-from delightsam_pipeline.data.image import Image
+from delightsam_pipeline.data.checks import check_case
+from delightsam_pipeline.data.formats import ENDINGS, ending_of, stem_of
 from delightsam_pipeline.data.labels import Labels
-from delightsam_pipeline.data.masks import read_labels
 from delightsam_pipeline.errors import UserError, all_problems
 from delightsam_pipeline.files import read_json
 
@@ -34,13 +34,15 @@ class Definitions:
     """What a dataset's images and labels mean.
 
     channel_names : in channel order. file_ending : of the images, None for any format.
-    groups : from case to patient or video; a case without an entry is its own.
+    groups : from case to patient or video; a case without an entry is its own. annotations : which classes were
+    annotated in which case.
     """
 
     labels: Labels
     channel_names: tuple[str, ...]
     file_ending: str | None
     groups: dict[str, str]
+    annotations: Annotations
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Dataset:
 
     name : the folder's name. channel_names : in channel order. file_ending : the images', in lower case.
     modality : as given in dataset.json, or None. cases : the training cases, sorted by name.
+    fix_geometry : whether masks that lie on another grid than their image are resampled to it (see `fitting.fitted`).
     """
 
     folder: Path
@@ -58,9 +61,10 @@ class Dataset:
     file_ending: str
     modality: str | None
     cases: tuple[Case, ...]
+    fix_geometry: bool = False
 
 
-def load_dataset(folder: Path) -> Dataset:
+def load_dataset(folder: Path, fix_geometry: bool = False) -> Dataset:
     """Read dataset.json and find the training cases; no image is opened (see `check_case`).
 
     Raises UserError that says everything found wrong: entries of dataset.json, or files missing and surplus.
@@ -77,10 +81,11 @@ def load_dataset(folder: Path) -> Dataset:
         raise UserError("has no training cases", file=folder)
     if value.get("numTraining", len(cases)) != len(cases):
         _log.warning("%s: numTraining is %s but there are %d training cases", file, value["numTraining"], len(cases))
-    cases = _grouped(cases, known.groups, file)
+    _tell_unused(value, file)
+    cases = _annotated(_grouped(cases, known.groups, file), known.annotations, folder)
     ending = ending or ending_of(cases[0].images[0])
     name = folder.resolve().name
-    return Dataset(folder, name, known.labels, channel_names, ending, value.get("modality"), cases)
+    return Dataset(folder, name, known.labels, channel_names, ending, value.get("modality"), cases, fix_geometry)
 
 
 def load_definitions(file: Path) -> Definitions:
@@ -92,38 +97,36 @@ def _read(file: Path) -> tuple[dict[str, Any], Definitions]:
     value = read_json(file)
     if not isinstance(value, dict):
         raise UserError("is not a JSON object", file=file, expected='{"channel_names": ..., "labels": ...}')
+    value = _with_channel_names(value, file)
     _check_entries(value, file)
     channel_names = _channel_names(value["channel_names"], file)
     labels = Labels.parse(value["labels"], file, value.get("regions_class_order"), value.get("mask_values"))
     ending, groups = _file_ending(value.get("file_ending"), file), _groups(value.get("group", {}), file)
-    return value, Definitions(labels, channel_names, ending, groups)
+    annotations = Annotations.parse(value.get("annotated", {}), labels.classes, file)
+    return value, Definitions(labels, channel_names, ending, groups, annotations)
 
 
-def check_case(case: Case, dataset: Dataset) -> tuple[Image, Image]:
-    """Read a training case: its image [C, z, y, x] and its label map [1, z, y, x].
+def _with_channel_names(value: dict[str, Any], file: Path) -> dict[str, Any]:
+    """The entries with `channel_names` where it has its older name, `modality`, which nnU-Net v2 takes too."""
+    names, labels = value.get("modality"), value.get("labels")
+    if not isinstance(names, dict):
+        return value
+    if not isinstance(labels, dict) or "background" not in labels:
+        fix = "rename 'modality' to 'channel_names', and turn 'labels' into name: number"
+        raise UserError("is in the format of nnU-Net v1", file=file, fix=fix)
+    if value.get("channel_names", names) != names:
+        fix = "take out 'modality', which is an older name of 'channel_names'"
+        raise UserError("'modality' and 'channel_names' differ", file=file, fix=fix)
+    return {key: entry for key, entry in value.items() if key != "modality"} | {"channel_names": names}
 
-    Raises UserError when a file cannot be read, the number of channels is wrong, the grids differ, or the label map
-    holds what dataset.json does not declare (see `masks.read_labels` for how masks are read).
-    """
-    image = read_case(case.images)
-    names = dataset.channel_names
-    if len(image.array) != len(names):
-        raise UserError(
-            "the number of channels differs from dataset.json",
-            file=case.images[0],
-            expected=f"{len(names)} ({', '.join(names)})",
-            found=len(image.array),
-            fix="mend channel_names, or the files of the case",
-        )
-    if case.label is None:
-        raise UserError(f"case {case.name} has no label map", file=case.images[0])
-    return image, read_labels(case.label, dataset.labels, image, may_be_enlarged=True)
+
+def _tell_unused(value: dict[str, Any], file: Path) -> None:
+    """Say of an entry that nnU-Net obeys that it has no effect here."""
+    if "overwrite_image_reader_writer" in value:
+        _log.info("%s: overwrite_image_reader_writer is not used, files are read by what they are", file)
 
 
 def _check_entries(value: dict[str, Any], file: Path) -> None:
-    if isinstance(value.get("modality"), dict):
-        fix = "rename 'modality' to 'channel_names', and turn 'labels' into name: number"
-        raise UserError("is in the format of nnU-Net v1", file=file, fix=fix)
     missing = [f'"{key}": {example}' for key, example in _REQUIRED.items() if key not in value]
     if missing:
         raise UserError("lacks entries", file=file, fix=f"add {', '.join(missing)}")
@@ -244,3 +247,10 @@ def _grouped(cases: tuple[Case, ...], groups: dict[str, str], file: Path) -> tup
     if unknown:
         raise UserError("'group' has cases that are not in the dataset", file=file, found=", ".join(unknown[:10]))
     return tuple(replace(case, group=groups.get(case.name, case.name)) for case in cases)
+
+
+def _annotated(cases: tuple[Case, ...], annotations: Annotations, folder: Path) -> tuple[Case, ...]:
+    """The cases with the classes that were not annotated in them; the entry may name test cases too."""
+    tests = files_by_case(folder / "labelsTs")[0] if (folder / "labelsTs").is_dir() else ()
+    annotations.require_sense([case.name for case in cases], tests)
+    return tuple(replace(case, not_annotated=annotations.missing(case.name)) for case in cases)

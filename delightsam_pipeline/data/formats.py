@@ -12,6 +12,7 @@ from types import ModuleType
 import numpy as np
 
 from delightsam_pipeline.data.dicom_files import is_series
+from delightsam_pipeline.data.geometry import turned
 from delightsam_pipeline.data.image import Grid, Image
 from delightsam_pipeline.errors import UserError
 
@@ -69,10 +70,13 @@ def read_image(path: Path) -> Image:
     """
     image = _module(path, must_exist=True).read(Path(path))
     if image.array.dtype.kind == "f":
-        bad = image.array.size - int(np.count_nonzero(np.isfinite(image.array)))
-        if bad:
+        finite = np.isfinite(image.array)
+        if not finite.all():
+            bad = image.orientation.undo(~finite)  # a viewer counts along the file's axes
+            z, y, x = np.unravel_index(int(bad.any(axis=0).argmax()), bad.shape[1:])
+            found = f"{np.count_nonzero(bad)} of {bad.size}, the first at x {x}, y {y}, z {z} counted from 0"
             fix = "replace them with the background value, or leave the case out"
-            raise UserError(f"{bad} of {image.array.size} values are NaN or infinite", file=path, fix=fix)
+            raise UserError("has values that are NaN or infinite", file=path, found=found, fix=fix)
     return image
 
 
@@ -104,6 +108,7 @@ def read_case(paths: Sequence[Path]) -> Image:
     """
     images = [read_image(path) for path in paths]
     first = images[0]
+    images = [turned(image, first.grid) for image in images]
     for path, image in zip(paths, images, strict=True):
         require_same_space(image.grid, path, first.grid, paths[0])
     if len(images) == 1:
@@ -112,7 +117,8 @@ def read_case(paths: Sequence[Path]) -> Image:
     if common.kind == "f":
         common = np.dtype(np.float32)
     array = np.concatenate([image.array.astype(common, copy=False) for image in images])
-    return replace(first, array=array)
+    modality = first.modality if len({image.modality for image in images}) == 1 else ""
+    return replace(first, array=array, modality=modality)
 
 
 def require_same_space(grid: Grid, path: Path, expected: Grid, expected_path: Path) -> None:
@@ -136,8 +142,8 @@ def describe(grid: Grid, position: bool = False) -> str:
         return f"{shape.removesuffix(' x 1')} pixels"
     text = f"{shape} voxels of {' x '.join(f'{s:.4g}' for s in reversed(grid.spacing))} mm"
     if position:
-        origin = " ".join(f"{v:.4g}" for v in grid.origin)
-        rows = " / ".join(" ".join(f"{v:.4g}" for v in reversed(row)) for row in grid.direction)
+        origin = " ".join(f"{round(v, 4) + 0.0:.6g}" for v in grid.origin)
+        rows = " / ".join(" ".join(f"{round(v, 4) + 0.0:g}" for v in reversed(row)) for row in grid.direction)
         text += f" at origin ({origin}) with direction ({rows}), LPS"
     return text
 

@@ -139,6 +139,7 @@ class Image:
     source : the file it came from.
     header : what the file's writer needs beside the grid, owned by the format's module.
     notes : sentences on what was done to the file's content, so that a user can see it.
+    modality : what the file itself says it was made with (DICOM's Modality, such as MR), empty where it says nothing.
     """
 
     array: np.ndarray
@@ -147,3 +148,4 @@ class Image:
     source: Path | None = None
     header: Any = field(default=None, compare=False, repr=False)
     notes: tuple[str, ...] = ()
+    modality: str = ""

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from delightsam_pipeline.data.formats import read_stored, require_same_space
-from delightsam_pipeline.data.image import Grid, Image, nearest
+from delightsam_pipeline.data.fitting import require_fit
+from delightsam_pipeline.data.formats import read_stored
+from delightsam_pipeline.data.image import Image
 from delightsam_pipeline.data.labels import Code, Labels, code_text, storage_type
 from delightsam_pipeline.errors import UserError
 
@@ -21,18 +22,14 @@ _FLAT_SHARE = 0.1  # of the pixels beside the levels: contours have hardly any
 _BRIGHT = 200  # the least maximum of a lossy mask whose one class is white
 _NEAR = 64  # ringing leaves most pixels this near to a class's own value
 _RINGING_SHARE = 0.05  # of pixels further away than that, which lie along contours
-_ENLARGED = 1.05  # a mask that is larger by less has been padded or cut, not enlarged
 _LOSSY = (".jpg", ".jpeg")
 
 
-def read_labels(
-    path: Path, labels: Labels | None = None, image: Image | None = None, may_be_enlarged: bool = False
-) -> Image:
+def read_labels(path: Path, labels: Labels | None = None, image: Image | None = None) -> Image:
     """The label map [1, z, y, x] in `path`, on canonical axes, in the smallest unsigned type that holds it.
 
     labels : what may stand in it; None takes the numbers as they are.
-    image : what it was drawn on, whose grid it must have.
-    may_be_enlarged : whether a picture's mask may be larger with the same shape; it is then brought to the picture's.
+    image : what it was drawn on, whose grid it must have (`fitting.fitted` takes others too).
     The result's `notes` say what was done to the file's content.
     Raises UserError when the file cannot be read, does not fit the image, or holds what was not declared.
     """
@@ -45,14 +42,9 @@ def read_labels(
     elif len(array) != 1:
         fix = "save the mask with one number per class instead of colours or several channels"
         raise UserError("is not a label map: its channels differ", file=path, expected="1 channel", found=3, fix=fix)
-    grid = stored.grid
-    if image is not None:
-        if may_be_enlarged and _is_enlarged(grid, image.grid):
-            array, grid = nearest(array, image.grid.shape[1:]), image.grid
-            notes.append("larger than its image with the same shape: brought to the image's size by nearest neighbour")
-        _require_fit(replace(stored, grid=grid), path, image)
     array = array.astype(storage_type(int(array.max())), copy=False)
-    return replace(stored, array=array, grid=grid, notes=tuple(notes))
+    mask = replace(stored, array=array, notes=tuple(notes))
+    return mask if image is None else require_fit(mask, image)
 
 
 def look_at(path: Path, labels: Labels) -> tuple[set[Code], bool]:
@@ -98,8 +90,9 @@ def _numbers_or_colours(array: np.ndarray, path: Path) -> tuple[np.ndarray, list
             wrong = ~(np.abs(array - rounded) <= _WHOLE)
         if wrong.any():
             fix = "export the mask again, with nearest-neighbour interpolation if it was resampled"
-            problem = f"{int(wrong.sum())} values of the label map are not whole numbers"
-            raise UserError(problem, file=path, found=f"{array[wrong][0]:.6g}", fix=fix)
+            more = f" and {int(wrong.sum()) - 1} more" if wrong.sum() > 1 else ""
+            found = f"{array[wrong][0]:.6g}{more}"
+            raise UserError("has label values that are not whole numbers", file=path, found=found, fix=fix)
         array = rounded.astype(np.int64)
         notes.append("its floating-point values are whole numbers: read as such")
     if array.min() < 0:
@@ -218,24 +211,3 @@ def _undeclared(found: dict[Code, int], declared, path: Path, fix: str | None = 
         fix = "declare them in dataset.json (labels, or mask_values for numbers and colours of your own), or mend it"
     expected = " ".join(map(code_text, declared))
     return UserError("has undeclared label values", file=path, expected=expected, found=shown, fix=fix)
-
-
-def _require_fit(mask: Image, path: Path, image: Image) -> None:
-    """The mask must lie on the image's grid; a picture has no position, so that beside one only the shape counts."""
-    if not (mask.grid.physical and image.grid.physical) and mask.grid.shape == image.grid.shape:
-        if mask.orientation == image.orientation:
-            return
-        fix = "save both in the same format"
-        problem = f"may be flipped against {image.source}: one of them is a picture, the other has turned axes"
-        raise UserError(problem, file=path, fix=fix)
-    require_same_space(mask.grid, path, image.grid, image.source)
-
-
-def _is_enlarged(grid: Grid, image: Grid) -> bool:
-    """Whether a picture's mask is clearly larger than the picture and has its shape, to within a pixel."""
-    if grid.physical or image.physical or grid.shape == image.shape:
-        return False
-    (height, width), (rows, columns) = grid.shape[1:], image.shape[1:]
-    if min(height / rows, width / columns) < _ENLARGED:
-        return False
-    return abs(width * rows / height - columns) <= 1 and abs(height * columns / width - rows) <= 1

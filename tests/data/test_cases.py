@@ -100,10 +100,10 @@ def test_a_damaged_slice_makes_no_other_folder_of_it(tmp_path, write_series):
     assert ending_of(folder) == ".dcm"
 
 
-def test_threads_are_counted_by_all_files_of_a_series(tmp_path, write_series, monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
+def test_workers_are_counted_by_all_files_of_a_series(tmp_path, write_series, monkeypatch):
+    monkeypatch.setattr("delightsam_pipeline.data.parallel.cores", lambda: 4)
     cases = [input_cases(write_series(tmp_path / name, SLICES), 1)[0] for name in "ab"]
-    assert workers_for(cases) == 1
+    assert workers_for(cases) == 0
     with open(tmp_path / "a" / "CT.1.2.1", "ab") as file:
         file.truncate(9 * 2**20)
     assert workers_for(cases) == 2

@@ -54,7 +54,7 @@ def test_missing_files(tmp_path):
 def test_not_finite_values_are_counted(tmp_path):
     data = np.ones((5, 4, 3), np.float32)
     data[0, 0, 0], data[1, 1, 1] = np.nan, np.inf
-    with pytest.raises(UserError, match=r"a\.nii: 2 of 60 values are NaN or infinite"):
+    with pytest.raises(UserError, match=r"a\.nii: has values that are NaN or infinite; found 2 of 60, the first at"):
         formats.read_image(nifti(tmp_path / "a.nii", data))
 
 

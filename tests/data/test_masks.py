@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from delightsam_pipeline.data.fitting import fitted
 from delightsam_pipeline.data.formats import read_image
 from delightsam_pipeline.data.labels import Labels
 from delightsam_pipeline.data.masks import read_labels
@@ -40,7 +41,8 @@ def nifti(path: Path, data: np.ndarray) -> Path:
 
 
 def read(path: Path, labels: Labels | None = ONE, image=None) -> tuple[np.ndarray, str]:
-    result = read_labels(path, labels, image, may_be_enlarged=True)
+    result = read_labels(path, labels)
+    result = result if image is None else fitted(result, image)
     return result.array[0, 0], "; ".join(result.notes)
 
 

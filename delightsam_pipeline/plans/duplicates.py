@@ -1,0 +1,109 @@
+"""Images that are there twice, exactly or nearly: a fold that trains on one and validates on the other deceives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from delightsam_pipeline.data.cases import Case
+from delightsam_pipeline.data.splits import Split
+from delightsam_pipeline.plans.findings import Finding
+
+if TYPE_CHECKING:
+    from delightsam_pipeline.plans.looks import Look
+
+# Correlations of thumbnails. Of 414 images of eight public datasets, all eight pairs above both are frames of one
+# video; the nearest strangers are two eyes, 0.986 as they are and 0.72 with the dataset's mean thumbnail taken off.
+_ALIKE, _ALIKE_BESIDE_MEAN = 0.95, 0.9
+_SAME = 0.998  # alone
+_ENOUGH_FOR_MEAN = 10
+_BLOCK = 1024
+_SHOWN = 5
+Clusters = list[list[str]]
+
+
+def duplicates(looks: Mapping[str, Look], cases: Mapping[str, Case], splits: Sequence[Split]) -> list[Finding]:
+    """Cases with the same image, and cases with nearly the same that a fold trains and validates on.
+
+    looks, cases : by name.
+    """
+    names = sorted(looks)
+    by_content: dict[str, list[str]] = {}
+    for name in names:
+        by_content.setdefault(looks[name].content, []).append(name)
+    same = [cluster for cluster in by_content.values() if len(cluster) > 1]
+    found = [_exact(cluster, looks, cases, splits) for cluster in same]
+    firsts = [cluster[0] for cluster in by_content.values()]  # the others are told of
+    fix = 'if they are of one patient or video, give them the same "group" in dataset.json'
+    for cluster in _alike(firsts, looks):
+        if len({cases[name].group for name in cluster}) > 1 and _is_parted(cluster, splits):
+            problem = f"nearly the same image is trained and validated on; {_others(cluster)} look alike"
+            found.append(_warning(cluster, cases, problem, fix))
+    return found
+
+
+def _exact(
+    cluster: list[str], looks: Mapping[str, Look], cases: Mapping[str, Case], splits: Sequence[Split]
+) -> Finding:
+    differ = len({looks[name].facts.label_sha256 for name in cluster}) > 1
+    masks = ", with masks that differ" if differ else ""
+    if _is_parted(cluster, splits):
+        problem = f"the same image is trained and validated on; {_others(cluster)} are one image{masks}"
+        fix = 'leave all but one out, or give them the same "group" in dataset.json'
+        return _warning(cluster, cases, problem, fix)
+    problem = f"the same image is there several times; {_others(cluster)} are one image{masks}"
+    return _warning(cluster, cases, problem, "leave all but one out, unless that is meant")
+
+
+def _warning(cluster: list[str], cases: Mapping[str, Case], problem: str, fix: str) -> Finding:
+    first = cases[cluster[0]]
+    return Finding(level="warning", file=str(first.images[0]), problem=problem, fix=fix, case=first.name)
+
+
+def _others(cluster: list[str]) -> str:
+    more = f" and {len(cluster) - _SHOWN} more" if len(cluster) > _SHOWN else ""
+    return ", ".join(cluster[:_SHOWN]) + more
+
+
+def _is_parted(cluster: list[str], splits: Sequence[Split]) -> bool:
+    """Whether any fold trains on some of these cases and validates on others."""
+    members = set(cluster)
+    return any(members.intersection(split["train"]) and members.intersection(split["val"]) for split in splits)
+
+
+def _alike(names: list[str], looks: Mapping[str, Look]) -> Clusters:
+    """Clusters of cases whose thumbnails are hardly different."""
+    if len(names) < 2:
+        return []
+    pixels = np.array([looks[name].thumbnail.ravel() for name in names], np.float32)
+    shapes = np.array([looks[name].facts.shape for name in names])
+    plain, beside_mean = _normed(pixels), _normed(pixels - pixels.mean(axis=0))
+    rows, columns = [], []
+    for start in range(0, len(names), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        correlation = plain[block] @ plain.T
+        alike = correlation >= _SAME
+        if len(names) >= _ENOUGH_FOR_MEAN:
+            frames = (correlation >= _ALIKE) & (beside_mean[block] @ beside_mean.T >= _ALIKE_BESIDE_MEAN)
+            alike |= frames & (shapes[block][:, None] == shapes).all(axis=2)
+        row, column = np.nonzero(alike)
+        rows.append(row + start)
+        columns.append(column)
+    pairs = np.concatenate(rows), np.concatenate(columns)
+    graph = coo_array((np.ones(len(pairs[0]), bool), pairs), shape=(len(names), len(names)))
+    _, number = connected_components(graph, directed=False)
+    clusters: dict[int, list[str]] = {}
+    for name, n in zip(names, number, strict=True):
+        clusters.setdefault(int(n), []).append(name)
+    return [cluster for cluster in clusters.values() if len(cluster) > 1]
+
+
+def _normed(pixels: np.ndarray) -> np.ndarray:
+    """[N, P] with mean 0 and length 1 in each row; rows of one value are 0."""
+    pixels = pixels - pixels.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(pixels, axis=1, keepdims=True)
+    return np.divide(pixels, length, out=np.zeros_like(pixels), where=length > 1e-3)
