@@ -37,6 +37,17 @@ def check_beginning(path: Path, ending: str) -> None:
             raise UserError("its data file does not exist", file=path, expected=data, fix=fix)
 
 
+def data_beside(path: Path) -> Path | None:
+    """The one file beside an .mhd or .mha that holds its voxels; None where they are in it.
+
+    Raises UserError when they lie in several files, ValueError when the header cannot be read.
+    """
+    data = _data_file(path, _meta_header(path)[0])
+    if data is None:
+        raise UserError("its voxels lie in several files", file=path, fix="save it as one file")
+    return None if data == path else data
+
+
 def held_bytes(path: Path, ending: str) -> int | None:
     """The bytes of voxels in a file that began well; None where they are text or lie in several other files.
 

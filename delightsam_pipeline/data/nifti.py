@@ -74,6 +74,19 @@ def write_labels(path: Path, labels: np.ndarray, like: Image) -> None:
     _write(path, data, header)
 
 
+def write_image(path: Path, image: Image) -> None:
+    """Write an image [C, z, y, x] with its own type along the axes of the file it came from; channels are the last.
+
+    The header is made from its grid, with nothing of the source's. Raises UserError when the file cannot be written.
+    """
+    data = image.orientation.undo(image.array).transpose(3, 2, 1, 0)
+    data = data[..., 0] if data.shape[3] == 1 else data
+    header = _new_header(image)
+    header.set_data_dtype(data.dtype)
+    header.set_data_shape(data.shape)
+    _write(path, data, header)
+
+
 def _write(path: Path, data: np.ndarray, header: nibabel.Nifti1Header) -> None:
     kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
     # No affine: nibabel would set the codes of qform and sform anew from it.

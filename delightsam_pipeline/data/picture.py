@@ -67,6 +67,16 @@ def write_labels(path: Path, labels: np.ndarray, like: Image) -> None:
         picture.save(temporary, format=written)
 
 
+def write_image(path: Path, image: Image) -> None:
+    """Write a picture [C, 1, H, W] as PNG: grey or colour of 8 bits, or grey of 16, as it is.
+
+    Raises UserError when the file cannot be written.
+    """
+    array = np.ascontiguousarray(image.array[:, 0].transpose(1, 2, 0))
+    with writing(path) as temporary:
+        PIL.Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(temporary, format="PNG")
+
+
 def _format(path: Path) -> str:
     """Pillow's name of the format that the file begins as."""
     with open(path, "rb") as file:

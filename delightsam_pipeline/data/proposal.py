@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from delightsam_pipeline.data.cases import Case, no_images
-from delightsam_pipeline.data.dataset import files_by_case
-from delightsam_pipeline.data.formats import ending_of, read_case, stem_of
-from delightsam_pipeline.data.labels import Labels, code_text
+from delightsam_pipeline.data.cases import Case
+from delightsam_pipeline.data.formats import ending_of, read_case
+from delightsam_pipeline.data.labels import Code, Labels, code_text
 from delightsam_pipeline.data.masks import look_at, seen_colours
+from delightsam_pipeline.data.pairs import pair_folders
 from delightsam_pipeline.data.parallel import each_case
 from delightsam_pipeline.errors import UserError, all_problems
 from delightsam_pipeline.files import write_json
@@ -38,20 +38,17 @@ def propose(folder: Path) -> Path:
     """Write a dataset.json for the images and masks in a `pair_of_folders`; returns the folder it was written to.
 
     That is the folder itself or, when nothing can be written there, one of the same name in $DLSAM_HOME/raw.
-    Images and masks belong together by the same stem. Raises UserError for those that have no partner, and when the
-    masks' values are too many to be classes.
+    Images and masks belong together by name (see `pairs`). Raises UserError for those that have no partner, and when
+    the masks' values are too many to be classes.
     """
     images_folder, labels_folder = pair_of_folders(folder)
-    labels, doubled = files_by_case(labels_folder)
-    images, problems = _images(images_folder, labels)
-    problems += doubled
-    for name in sorted(images.keys() - labels.keys()):
-        problems.append(UserError("has no mask", file=images[name], expected=f"{name} in {labels_folder}"))
-    for name in sorted(labels.keys() - images.keys()):
-        problems.append(UserError("has no image", file=labels[name], expected=f"{name} in {images_folder}"))
+    images, labels, problems = pair_folders(images_folder, labels_folder)
+    alone = sorted(images.keys() - labels.keys())
+    missing = [UserError("has no mask", file=images[n][0], expected=f"{n} in {labels_folder}") for n in alone]
+    problems = missing + problems
     if problems:
         raise all_problems(problems, str(folder))
-    cases = [Case(name, (file,), labels[name], name) for name, file in sorted(images.items())]
+    cases = [Case(name, files, labels[name], name) for name, files in sorted(images.items())]
     value = _entries(cases)
     try:
         file = folder / "dataset.json"
@@ -64,17 +61,6 @@ def propose(folder: Path) -> Path:
     return file.parent
 
 
-def _images(folder: Path, labels: Collection[str]) -> tuple[dict[str, Path], list[UserError]]:
-    """Case name -> image, and what is wrong; cases are called as their masks are, so that img_0001 may be a name."""
-    images, problems = files_by_case(folder)
-    cut, doubled = files_by_case(folder, lambda file: stem_of(file).removesuffix("_0000"))
-    if not images:
-        raise no_images(folder, None)
-    if sum(name in labels for name in cut) > sum(name in labels for name in images):
-        return cut, doubled
-    return images, problems
-
-
 def _files(cases: Sequence[Case], base: Path | None) -> dict[str, Any]:
     """The entry `dataset`: paths relative to `base`, absolute without."""
 
@@ -85,24 +71,29 @@ def _files(cases: Sequence[Case], base: Path | None) -> dict[str, Any]:
 
 
 def _entries(cases: Sequence[Case]) -> dict[str, Any]:
-    channels = len(read_case(cases[0].images).array)
-    names = {1: ("image",), 3: ("R", "G", "B")}.get(channels) or tuple(f"channel {i}" for i in range(channels))
     endings = Counter(ending_of(case.images[0]) for case in cases)
     return {
-        "channel_names": {str(i): name for i, name in enumerate(names)},
-        **_label_entries(cases),
+        "channel_names": channel_names(len(read_case(cases[0].images).array), len(cases[0].images)),
+        **label_entries(cases),
         "numTraining": len(cases),
         "file_ending": endings.most_common(1)[0][0],
     }
 
 
-def _label_entries(cases: Sequence[Case]) -> dict[str, Any]:
+def channel_names(channels: int, files: int, single: str = "image") -> dict[str, str]:
+    """The entry `channel_names` for cases of so many channels in so many files; `single` names an only channel."""
+    colours = {3: ("R", "G", "B")} if files == 1 else {}
+    names = ({1: (single,)} | colours).get(channels) or tuple(f"channel {i}" for i in range(channels))
+    return {str(i): name for i, name in enumerate(names)}
+
+
+def label_entries(cases: Sequence[Case]) -> dict[str, Any]:
     """The entries `labels` and, where files do not hold 0, 1, 2 ... themselves, `mask_values`."""
-    looks = each_case(lambda case: look_at(case.label, _ONE_CLASS), cases, "look at masks")
+    looks = each_case(_codes, cases, "look at masks")
     codes = {code for found, _ in looks for code in found}
     folder, channels = cases[0].label.parent, max(map(len, codes))
     if min(map(len, codes)) < channels:  # colours, and palettes or greys beside them
-        codes = set().union(*each_case(lambda case: seen_colours(case.label), cases, "look at masks"))
+        codes = set().union(*each_case(_colours, cases, "look at masks"))
     black = (0,) * channels
     if codes == {black}:
         raise UserError("the masks are empty", file=folder, found="nothing but 0")
@@ -117,3 +108,33 @@ def _label_entries(cases: Sequence[Case]) -> dict[str, Any]:
     if values == [(i,) for i in range(len(values))]:
         return {"labels": labels}
     return {"labels": labels, "mask_values": {code_text(code): i for i, code in enumerate(values)}}
+
+
+def _codes(case: Case) -> tuple[set[Code], bool]:
+    return look_at(case.label, _ONE_CLASS)
+
+
+def _colours(case: Case) -> set[Code]:
+    return seen_colours(case.label)
+
+
+def entries_by_value(names: Mapping[str, str]) -> dict[str, Any]:
+    """The same entries for classes that are known: from name to the number or colour (`#ff0000`) in mask files.
+
+    Without `background`, that is 0 or black. Raises UserError for what dataset.json could not say.
+    """
+    colours = any(text.startswith("#") for text in names.values())
+    values = {"background": "#000000" if colours else "0"} | dict(names)
+    if len({text.lower() for text in values.values()}) < len(values):
+        raise UserError("two classes have the same value", found=", ".join(f"{n}={v}" for n, v in values.items()))
+    numbers = [int(text) if text.isdecimal() else -1 for text in values.values()]
+    if values["background"] == "0" and sorted(numbers) == list(range(len(numbers))):
+        return _checked({"labels": dict(zip(values, numbers, strict=True))})
+    order = sorted(values, key=lambda name: (name != "background", name == "ignore"))
+    labels = {name: i for i, name in enumerate(order)}
+    return _checked({"labels": labels, "mask_values": {values[name].lower(): i for name, i in labels.items()}})
+
+
+def _checked(entries: dict[str, Any]) -> dict[str, Any]:
+    Labels.parse(entries["labels"], Path("dataset.json"), mask_values=entries.get("mask_values"))
+    return entries
