@@ -12,7 +12,7 @@ from delightsam_pipeline.data.labels import Labels
 from delightsam_pipeline.inference.device import Device
 from delightsam_pipeline.model.delightsam import DeLightSAM
 from delightsam_pipeline.plans.plan import Plan
-from delightsam_pipeline.preprocessing.preparation import STRIDE, WayBack, place, stack
+from delightsam_pipeline.preprocessing.preparation import STRIDE, WayBack, place, stack, tile_origins
 
 
 def segment(
@@ -33,15 +33,6 @@ def segment(
             out[begin : begin + len(logits)] = reduce(logits, rows, columns, labels).cpu().numpy().astype(kind)
     model.train(was_training)
     return back.volume(out)
-
-
-def tile_origins(side: int, tile: int, overlap: float) -> list[int]:
-    """Where tiles begin along an axis of the canvas: evenly spread on whole cells, overlapping by `overlap` or more."""
-    if side <= tile:
-        return [0]
-    count = 1 + int(np.ceil((side - tile) / (tile * (1 - overlap))))
-    ends = np.linspace(0, (side - tile) // STRIDE, count)
-    return [int(v) * STRIDE for v in np.round(ends)]
 
 
 def _logits(model, head, plan: Plan, slices, back: WayBack, device: Device, batch_size: int) -> Iterator:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from delightsam_pipeline.data.image import Grid, Image
 from delightsam_pipeline.data.labels import Labels
 from delightsam_pipeline.inference.device import choose_device
-from delightsam_pipeline.inference.segment import reduce, segment, tile_origins
-from delightsam_pipeline.preprocessing.preparation import Preparation
+from delightsam_pipeline.inference.segment import reduce, segment
+from delightsam_pipeline.preprocessing.preparation import Preparation, tile_origins
 
 CPU = choose_device("cpu")
 
