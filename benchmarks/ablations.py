@@ -142,13 +142,16 @@ def main() -> None:
     parser.add_argument("--fold", default="1")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=12345)
+    parser.add_argument("--add-to", type=Path, metavar="MODEL", help="freeze this model, of the same variant, and add")
     parser.add_argument("dataset")
     args = parser.parse_args()
     apply(args.variant)
     stores = {name: Store.load(args.preprocessed / name) for name in args.dataset.split("+")}
-    folder = args.work / f"{args.dataset}-{args.variant}-fold{args.fold}-seed{args.seed}"
+    added = "-added" if args.add_to else ""
+    folder = args.work / f"{args.dataset}-{args.variant}-fold{args.fold}-seed{args.seed}{added}"
     begin = time.monotonic()
-    run = start(stores, folder, Options(args.fold, args.epochs, seed=args.seed, restart=True), choose_device("cpu"))
+    options = Options(args.fold, args.epochs, seed=args.seed, restart=True, add_to=args.add_to)
+    run = start(stores, folder, options, choose_device("cpu"))
     train(run)
     model, first = run.averaged_model(), next(iter(stores))
     flop = work(model, first, *run.plans[first].patch_size)
@@ -157,6 +160,7 @@ def main() -> None:
         "variant": args.variant,
         "fold": args.fold,
         "seed": args.seed,
+        "added_to": args.add_to and args.add_to.name,
         "steps": run.progress.step,
         "dice": {name: round(_dice(folder / "validation" / name), 4) for name in stores},
         "parameters": sum(p.numel() for p in model.parameters()),
