@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -45,6 +46,21 @@ def ending_of(path: Path) -> str:
         found = Path(path).suffix or "no ending"
         raise UserError("is not in a format that can be read", file=path, expected=" ".join(ENDINGS), found=found)
     return ending
+
+
+def files_of(path: Path) -> list[Path]:
+    """A case's file or folder, and the files beside it that it is read with, as far as they are there.
+
+    These are the voxels of a MetaImage, and what says the spacing of a TIFF file.
+    """
+    ending, beside = known_ending(path), []
+    if ending in (".tif", ".tiff"):
+        beside = import_module(f"{_PACKAGE}.tiff").spacing_files(path)
+    elif ending in (".mhd", ".mha"):
+        with suppress(UserError, ValueError, OSError):
+            data = import_module(f"{_PACKAGE}.itk_files").data_beside(path)
+            beside = [] if data is None else [data]
+    return [path, *filter(os.path.isfile, beside)]
 
 
 def stem_of(path: Path) -> str:

@@ -75,21 +75,21 @@ def _told(same: Sequence[Finding], sentence: str, folder: Path | None) -> str:
     first = same[0]
     fix = [f"  -> {first.fix}"] if first.fix else []
     if len(same) == 1:
-        place = f"{_place(first, folder)}: " if first.file else ""
-        return "\n".join([f"{first.level}: {place}{first.problem}", *fix])
+        where = f"{place(first, folder)}: " if first.file else ""
+        return "\n".join([f"{first.level}: {where}{first.problem}", *fix])
     problems = {finding.problem for finding in same}
     sentences = {_sentence(finding) for finding in same}
     heading = (problems if len(problems) == 1 else sentences if len(sentences) == 1 else {sentence}).pop()
     lines = [f"{first.level}: {len(same)} files: {heading}"]
     for finding in same[:_FILES_SHOWN]:
         detail = finding.problem.removeprefix(heading).lstrip("; ")
-        lines.append(f"  {_place(finding, folder)}{': ' if detail else ''}{detail}")
+        lines.append(f"  {place(finding, folder)}{': ' if detail else ''}{detail}")
     if len(same) > _FILES_SHOWN:
         lines.append(f"  and {len(same) - _FILES_SHOWN} more")
     return "\n".join(lines + fix)
 
 
-def _place(finding: Finding, folder: Path | None) -> str:
+def place(finding: Finding, folder: Path | None) -> str:
     """A file by its place in the folder, the folder itself by its name."""
     file = Path(finding.file)
     if folder is None or not file.is_relative_to(folder):

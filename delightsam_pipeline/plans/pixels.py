@@ -6,8 +6,6 @@ import numpy as np
 
 from delightsam_pipeline.data.image import Image
 from delightsam_pipeline.plans.facts import PictureFacts, PixelFacts, VolumeFacts
-from delightsam_pipeline.plans.picture_colours import coarse, colours, field_of_view, frame
-from delightsam_pipeline.plans.picture_shapes import blobs, grain, inside, layout
 
 _SAMPLES = 64  # voxels along each axis of a volume, at most
 _PLANE = 192  # pixels on a side of the piece of a slice in which detail is measured
@@ -33,6 +31,10 @@ def measure(image: Image) -> PixelFacts:
 
 def _picture(array: np.ndarray) -> PictureFacts | None:
     """Of [C, H, W]; None where it is too small or too narrow to look at."""
+    # they import scipy.ndimage, which a run that reads no picture should not pay for
+    from delightsam_pipeline.plans.picture_colours import coarse, colours, field_of_view, frame
+    from delightsam_pipeline.plans.picture_shapes import blobs, grain, inside, layout
+
     if min(array.shape[1:]) < max(32, max(array.shape[1:]) // 6):
         return None
     array = array if len(array) == 3 else array[:1]

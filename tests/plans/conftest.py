@@ -38,11 +38,23 @@ def _facts(number: int, shape, spacing, largest: dict[str, float], nonzero_share
         name=f"case_{number}",
         shape=shape,
         spacing=spacing,
+        physical=shape[0] > 1,
+        orientation="LPS",
+        dtype="uint8",
+        nonzero_box=shape,
         nonzero_share=nonzero_share,
+        intensities=[],
         voxels=dict.fromkeys(largest, 100),
+        volume=dict.fromkeys(largest, 100.0),
         components=dict.fromkeys(largest, 1),
         component_size=dict.fromkeys(largest, 100.0),
+        largest_component=dict.fromkeys(largest, 100),
+        position=dict.fromkeys(largest, (0.5, 0.5, 0.5)),
         survival={name: _curve(cell) for name, cell in largest.items()},
+        not_annotated=[],
+        image_sha256=[],
+        label_sha256="",
+        notes=[],
     )
 
 
@@ -126,7 +138,8 @@ def plan_for(make_print, make_labels):
     """A function: the plan of a fingerprint with these changes."""
 
     def make(*, memory_bytes: float = 8e9, labels: tuple[str, ...] = ("lesion",), **changes) -> Plan:
-        return make_plan(make_print(**changes), make_labels(*labels), ".png", memory_bytes)
+        said = {name: changes.pop(name) for name in ("max_size", "overrides", "plans_from") if name in changes}
+        return make_plan(make_print(**changes), make_labels(*labels), ".png", memory_bytes, **said)
 
     return make
 

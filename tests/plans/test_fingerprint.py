@@ -11,8 +11,14 @@ import pytest
 
 from delightsam_pipeline.data.dataset import load_dataset
 from delightsam_pipeline.data.examples import make_examples
-from delightsam_pipeline.errors import UserError
-from delightsam_pipeline.plans.fingerprint import fingerprint, inputs_digest, median_grid, slicing_axis
+from delightsam_pipeline.plans.fingerprint import (
+    Fingerprint,
+    as_nnunet,
+    fingerprint,
+    inputs_digest,
+    median_grid,
+    slicing_axis,
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +48,9 @@ def test_a_volume_by_hand(volumes):
     assert a.components == {"large": 2, "small": 1} and b.components == {"large": 0, "small": 0}
     assert a.component_size == {"large": 3.0, "small": 1.0}
     assert a.nonzero_share == pytest.approx(2 * 5 * 6 / (4 * 10 * 12)) and b.nonzero_share == 1
+    assert a.nonzero_box == (2, 5, 6) and b.nonzero_box == (6, 10, 12)
     assert set(a.survival) == {"large", "small"} and b.survival == {}
+    assert print_.present_in == {"large": 1, "small": 1}
 
 
 def test_intensities_are_those_of_the_foreground(volumes):
@@ -52,13 +60,35 @@ def test_intensities_are_those_of_the_foreground(volumes):
     assert (numbers["min"], numbers["max"], numbers["median"]) == (40, 100, 100)
 
 
+def test_a_case_counts_the_same_however_large_its_foreground_is(tmp_path, make_dataset):
+    cases = {}
+    for name, rows, value in (("a", 30, 10), ("b", 1, 40), ("c", 0, 99)):
+        label = np.zeros((30, 40), np.uint8)
+        label[:rows] = 1
+        cases[name] = np.full(label.shape, value, np.uint8) + label, label
+    (numbers,) = fingerprint(make_dataset(tmp_path / "Dataset010_Sizes", cases)).intensities
+    assert (numbers["mean"], numbers["std"]) == (pytest.approx(26), pytest.approx(15))
+    assert (numbers["min"], numbers["max"], numbers["median"]) == (11, 41, pytest.approx(26, abs=15))
+
+
+def test_the_same_under_the_names_of_nnunet(volumes):
+    print_ = fingerprint(volumes)
+    theirs = as_nnunet(print_)
+    assert theirs["spacings"] == [[5, 3, 3], [5, 3, 3]]
+    assert theirs["shapes_after_crop"] == [[2, 5, 6], [6, 10, 12]]
+    assert theirs["median_relative_size_after_cropping"] == pytest.approx((0.125 + 1) / 2)
+    assert theirs["foreground_intensity_properties_per_channel"] == {"0": print_.intensities[0]}
+    names = {"max", "mean", "median", "min", "percentile_00_5", "percentile_99_5", "std"}
+    assert set(print_.intensities[0]) == names
+
+
 def test_channels_have_their_own_intensities(tmp_path, make_dataset):
     picture = np.zeros((8, 9, 3), np.uint8)
     picture[2:4] = 10, 20, 30
     label = np.zeros((8, 9), np.uint8)
     label[2:4] = 1
     dataset = make_dataset(tmp_path / "Dataset002_Colour", {"a": (picture, label)}, channels=("R", "G", "B"))
-    print_ = fingerprint(dataset, "fundus")
+    print_ = fingerprint(dataset, modality="fundus")
     assert [numbers["mean"] for numbers in print_.intensities] == [10, 20, 30]
     assert not print_.physical and print_.cases[0].shape == (1, 8, 9)
     assert print_.modality == "fundus" and print_.cases[0].nonzero_share == pytest.approx(2 / 8)
@@ -88,23 +118,34 @@ def test_the_same_whatever_the_number_of_workers(tmp_path, make_dataset):
     assert one == three == fingerprint(dataset, workers=1).model_dump_json()
 
 
-def test_all_broken_cases_are_named_at_once(tmp_path, make_dataset):
+def errors(print_: Fingerprint) -> list[tuple[str | None, str]]:
+    return [(finding.case, finding.file) for finding in print_.findings if finding.level == "error"]
+
+
+def test_all_broken_cases_are_found_at_once_and_the_others_measured(tmp_path, make_dataset):
     dataset = make_dataset(tmp_path / "Dataset004_Broken", pictures(4))
-    dataset.cases[1].images[0].write_bytes(b"not a picture")
-    label = dataset.cases[3].label
+    image, label = dataset.cases[1].images[0], dataset.cases[3].label
+    image.write_bytes(b"not a picture")
     label.write_bytes(label.read_bytes()[:40])
-    with pytest.raises(UserError) as error:
-        fingerprint(dataset)
-    text = str(error.value)
-    assert str(dataset.cases[1].images[0]) in text and str(label) in text
-    assert "2 problems" in text and "case_0" not in text and "case_2" not in text
+    print_ = fingerprint(dataset)
+    assert errors(print_) == [("case_1", str(image)), ("case_3", str(label))]
+    assert [case.name for case in print_.cases] == ["case_0", "case_2"]
+
+
+def test_no_case_can_be_read(tmp_path, make_dataset):
+    dataset = make_dataset(tmp_path / "Dataset005_Broken", pictures(2), channels=("image",))
+    for case in dataset.cases:
+        case.images[0].write_bytes(b"")
+    print_ = fingerprint(dataset)
+    assert [name for name, _ in errors(print_)] == ["case_0", "case_1"]  # and not that the modality is not clear
+    assert (print_.cases, print_.intensities, print_.modality) == ([], [{}], "")
 
 
 def test_no_foreground_anywhere(tmp_path, make_dataset):
     cases = {name: (image, np.zeros_like(label)) for name, (image, label) in pictures(3).items()}
     dataset = make_dataset(tmp_path / "Dataset005_Empty", cases)
-    with pytest.raises(UserError, match=r"Dataset005_Empty: no case has any foreground"):
-        fingerprint(dataset)
+    found = [finding for finding in fingerprint(dataset).findings if finding.case is None]
+    assert ("error", "no case has any foreground") in [(finding.level, finding.problem) for finding in found]
 
 
 def test_memory_does_not_grow_with_the_number_of_classes(tmp_path, make_dataset):
@@ -125,12 +166,14 @@ def test_memory_does_not_grow_with_the_number_of_classes(tmp_path, make_dataset)
 
 def test_an_unclear_modality(tmp_path, make_dataset):
     dataset = make_dataset(tmp_path / "Dataset006_Unclear", pictures(1), channels=("image",))
-    with pytest.raises(UserError, match="modality"):
-        fingerprint(dataset)
-    assert fingerprint(dataset, "OCT").modality == "OCT"
+    print_ = fingerprint(dataset)
+    assert print_.modality == "" and errors(print_) == [(None, "")]
+    assert "modality" in print_.findings[0].problem
+    assert fingerprint(dataset, modality="OCT").modality == "OCT"
     given = make_dataset(tmp_path / "Dataset006_Unclear", pictures(1), channels=("image",), modality="fundus")
     assert fingerprint(given).modality == "fundus"
-    assert fingerprint(given, "OCT").modality == "OCT"  # the word given on the command line comes first
+    # the word given on the command line comes first
+    assert fingerprint(given, modality="OCT").modality == "OCT"
 
 
 def test_eight_small_pictures_start_no_pool(tmp_path, make_dataset, monkeypatch):

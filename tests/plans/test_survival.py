@@ -61,6 +61,22 @@ def test_empty_slices_do_not_count():
     assert survival(mask) == survival(mask[7:8])
 
 
+def test_a_part_of_the_slices_is_enough():
+    generator = np.random.default_rng(0)
+    for size, part in (((37, 90), np.s_[8:20, 31:32]), ((64, 51), np.s_[0:30, 20:51]), ((200, 9), np.s_[150:200, 0:9])):
+        whole = np.zeros((14, *size), bool)
+        whole[3:][:, *part] = generator.random(whole[3:][:, *part].shape) > 0.3
+        crop = whole[2:][:, *part]
+        assert survival(crop, (part[0].start, part[1].start), size) == survival(whole)
+
+
+def test_large_slices_are_worked_on_one_by_one(monkeypatch):
+    masks = np.random.default_rng(0).random((5, 40, 50)) > 0.4
+    at_once = survival(masks)
+    monkeypatch.setattr("delightsam_pipeline.plans.survival._PIXELS", 40 * 50 * 2)
+    assert survival(masks) == at_once
+
+
 @pytest.mark.parametrize("threshold", [0.5, 0.8, 0.95])
 def test_largest_cell_is_where_the_curve_meets_the_threshold(threshold):
     curve = survival(disc(100, 14)[None])

@@ -100,22 +100,21 @@ def test_a_second_call_does_nothing(raw, tmp_path):
     assert changed(before, stamps(tmp_path / "out")) == set()
 
 
-@pytest.mark.parametrize("modality", ["fundus", "thermography"])
-def test_the_fingerprint_is_kept_while_nothing_changes(raw, tmp_path, modality):
-    plan_dataset(raw, tmp_path / "out", modality)
+def test_the_fingerprint_is_made_again_from_what_is_kept(raw, tmp_path, monkeypatch):
+    plan_dataset(raw, tmp_path / "out", "fundus")
     file = tmp_path / "out" / "fingerprint.json"
-    marked = read_json(file) | {"modality_confidence": 0.123}
-    write_json(file, marked)
-    assert plan_dataset(raw, tmp_path / "out", modality).modality == modality
-    assert read_json(file) == marked
+    whole = read_json(file)
+    # no image can be read from here on
+    monkeypatch.setattr("delightsam_pipeline.plans.looks.check_case", None)
+    for content in ("{", "{}"):
+        file.write_text(content)
+        assert plan_dataset(raw, tmp_path / "out", "fundus").modality == "fundus"
+        assert read_json(file) == whole
     assert plan_dataset(raw, tmp_path / "out", "OCT").modality == "OCT"
-    assert read_json(file)["modality_confidence"] == 1
-    file.write_text("{")
-    assert plan_dataset(raw, tmp_path / "out", "OCT").modality == "OCT"
+    assert read_json(file)["modality_evidence"] == "given as 'OCT'"
     rewrite(raw.cases[0].images[0], picture(9)[0])
-    before = read_json(file)
-    plan_dataset(raw, tmp_path / "out", "OCT")
-    assert read_json(file) != before
+    with pytest.raises(TypeError):
+        plan_dataset(raw, tmp_path / "out", "OCT")
 
 
 def test_a_modality_holds_only_while_it_is_given(raw, tmp_path):
@@ -165,6 +164,26 @@ def test_a_case_that_is_gone_disappears(raw, tmp_path):
     assert not list((tmp_path / "out" / "cases").glob("e*"))
 
 
+def test_other_meanings_of_the_masks_values_redo_all(raw, tmp_path):
+    file = raw.folder / "dataset.json"
+    described = read_json(file)
+    for values in ({"0": 0, "1": 1, "2": 2}, {"0": 0, "1": 2, "2": 1}):
+        write_json(file, described | {"mask_values": values})
+        assert both(load_dataset(raw.folder), tmp_path / "out") == 6
+    mask = np.load(tmp_path / "out" / "cases" / "a.mask.npy")
+    assert (mask == 2).sum() > (mask == 1).sum()
+
+
+def test_what_a_killed_run_left_is_removed(raw, tmp_path):
+    both(raw, tmp_path / "out")
+    left = [tmp_path / "out" / "cases" / name for name in (".writing-x-a.slices.npy", "gone.slices.npy")]
+    for file in left:
+        file.write_bytes(b"half")
+        os.utime(file, (0, 0))
+    both(raw, tmp_path / "out")
+    assert not [file for file in left if file.exists()]
+
+
 def test_a_lost_array_is_made_again(raw, tmp_path):
     both(raw, tmp_path / "out")
     (tmp_path / "out" / "cases" / "b.slices.npy").unlink()
@@ -183,8 +202,8 @@ def test_splits_beside_the_data_are_honoured(raw, tmp_path):
 
 
 def test_bad_splits_beside_the_data_leave_no_plan(raw, tmp_path):
-    write_json(raw.folder / "splits_final.json", [{"train": ["a"], "val": ["b"]}])
-    with pytest.raises(UserError, match=r"splits_final\.json.*in no fold"):
+    write_json(raw.folder / "splits_final.json", [{"train": ["a"], "val": ["a"]}])
+    with pytest.raises(UserError, match=r"splits_final\.json.*on the same cases"):
         plan_dataset(raw, tmp_path / "out")
     assert not stamps(tmp_path / "out")
 
@@ -228,9 +247,41 @@ def test_all_broken_cases_are_reported(raw, tmp_path):
 
 def test_bad_data_leave_no_plan(raw, tmp_path):
     raw.cases[1].images[0].write_bytes(b"nothing")
-    with pytest.raises(UserError, match=r"b_0000\.png"):
+    with pytest.raises(UserError, match=r"b_0000\.png") as error:
         plan_dataset(raw, tmp_path / "out")
-    assert not stamps(tmp_path / "out")
+    assert error.value.exit_code == 2
+    assert not list((tmp_path / "out").glob("*.json"))
+
+
+def test_all_that_is_wrong_is_told_at_once(raw, tmp_path, caplog):
+    unclear = replace(raw, channel_names=("image",))
+    raw.cases[1].images[0].write_bytes(b"nothing")
+    raw.cases[3].label.unlink()
+    raw.cases[3].label.symlink_to(raw.cases[3].images[0])
+    PIL.Image.fromarray(np.zeros((40, 48), np.uint8)).save(raw.cases[4].label)
+    with pytest.raises(UserError) as error:
+        plan_dataset(unclear, tmp_path / "out")
+    text = str(error.value)
+    assert text.startswith(f"3 errors and 1 warning in {raw.folder}:\n")
+    assert all(part in text for part in ("b_0000.png", "d.png", "e.png", "modality"))
+    assert caplog.text == ""
+
+
+def test_what_is_only_strange_is_told_each_time(raw, tmp_path, caplog):
+    PIL.Image.fromarray(np.zeros((40, 48), np.uint8)).save(raw.cases[4].label)
+    for _ in range(2):
+        caplog.clear()
+        plan_dataset(raw, tmp_path / "out")
+        assert "1 warning" in caplog.text and "e.png" in caplog.text
+    assert [finding["case"] for finding in read_json(tmp_path / "out" / "fingerprint.json")["findings"]] == ["e"]
+
+
+def test_the_fingerprint_stands_there_for_tools_that_know_nnunet(raw, tmp_path):
+    plan_dataset(raw, tmp_path / "out")
+    theirs = read_json(tmp_path / "out" / "dataset_fingerprint.json")
+    (numbers,) = theirs["foreground_intensity_properties_per_channel"].values()
+    assert set(numbers) >= {"percentile_00_5", "percentile_99_5", "std"}
+    assert theirs["spacings"] == [[1, 1, 1]] * 6
 
 
 @pytest.mark.parametrize("which", ["raw", "volumes"])
