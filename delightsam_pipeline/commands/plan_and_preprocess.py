@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -23,13 +24,47 @@ def parser() -> Parser:
     p.add_argument("--modality", help="CT, MRI, ultrasound, dermoscopy ... or a name of your own; else from the data")
     p.add_argument("-o", "--output", type=folder, help="where to write (default: $DLSAM_HOME/preprocessed)")
     p.add_argument("--gpu-memory", type=gigabytes, default=8e9, metavar="GB", help="memory the batch must fit (8)")
-    p.add_argument("--workers", type=positive, help="cases read at once (default: by cores and amount of data)")
+    p.add_argument("--max-size", type=_side, metavar="N", help="no side of the network's input beyond N pixels")
+    p.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="DECISION=VALUE",
+        help="decide in the planner's place, for instance patch_size=448x448; may be repeated",
+    )
+    p.add_argument(
+        "--plans-from",
+        metavar="MODEL",
+        help="plan for fine-tuning: the scale of a trained model (folder, MODEL:HEAD, or a plan.json)",
+    )
+    p.add_argument(
+        "--workers", type=positive, help="worker processes at most (default: by cores, free memory and amount of data)"
+    )
+    p.add_argument(
+        "--fix-geometry",
+        action="store_true",
+        help="resample masks that lie on another grid than their image, in the same space; each is told",
+    )
     p.add_argument("--plan-only", action="store_true", help="write fingerprint, plan and splits, and no store")
+    p.add_argument("--no-report", action="store_true", help="leave out report.html, the page of pictures and charts")
     return p
 
 
+def _side(text: str) -> int:
+    """A side of the network's input, for argparse."""
+    if positive(text) % 32:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a multiple of 32")
+    return int(text)
+
+
 def _work(args) -> None:
+    from delightsam_pipeline.plans.finetuning import Pretrained
+    from delightsam_pipeline.plans.overrides import parse_overrides
+
     root: Path = args.output or preprocessed_root()
+    args.overrides = parse_overrides(args.overrides)
+    args.plans_from = args.plans_from and Pretrained.find(args.plans_from)
     for name in split_datasets(args.dataset):
         _one(_raw_folder(name), root, args)
 
@@ -48,10 +83,19 @@ def _one(raw: Path, root: Path, args) -> None:
     from delightsam_pipeline.plans.plan import table
     from delightsam_pipeline.preprocessing.run import plan_dataset, preprocess
 
-    dataset = load_dataset(raw)
+    dataset = load_dataset(raw, args.fix_geometry)
     target = root / dataset.name
     log.info("%s: %d training cases in %s", dataset.name, len(dataset.cases), raw)
-    plan = plan_dataset(dataset, target, args.modality, args.gpu_memory, args.workers)
+    plan = plan_dataset(
+        dataset,
+        target,
+        args.modality,
+        args.gpu_memory,
+        args.workers,
+        max_size=args.max_size,
+        overrides=args.overrides,
+        plans_from=args.plans_from,
+    )
     log.info("%s", table(plan))
     if args.plan_only:
         log.info("plan written to %s", target / "plan.json")
@@ -59,7 +103,12 @@ def _one(raw: Path, root: Path, args) -> None:
     done = preprocess(dataset, plan, target, args.workers)
     kept = len(dataset.cases) - done
     log.info("%d cases preprocessed, %d kept from before, in %s", done, kept, target)
-    log.info("next: dlsam_train %s 0\n", target if args.output else dataset.name)
+    train = str(target) if args.output else dataset.name
+    if not args.no_report:
+        from delightsam_pipeline.preprocessing.report.page import write_report
+
+        log.info("report: %s", write_report(dataset, target, train))
+    log.info("next: dlsam_train %s 0\n", train)
 
 
 main = command(parser, _work)

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from delightsam_pipeline.data.cases import Case
 from delightsam_pipeline.data.splits import Split
@@ -24,6 +22,7 @@ _ENOUGH_FOR_MEAN = 10
 _BLOCK = 1024
 _SHOWN = 5
 Clusters = list[list[str]]
+Folds = list[tuple[set[str], set[str]]]  # train, val
 
 
 def duplicates(looks: Mapping[str, Look], cases: Mapping[str, Case], splits: Sequence[Split]) -> list[Finding]:
@@ -31,27 +30,27 @@ def duplicates(looks: Mapping[str, Look], cases: Mapping[str, Case], splits: Seq
 
     looks, cases : by name.
     """
+    # the one fold of a dataset that is one group trains on what it validates on, which is told elsewhere
+    folds = [(set(s["train"]), set(s["val"])) for s in splits if s["train"] != s["val"]]
     names = sorted(looks)
     by_content: dict[str, list[str]] = {}
     for name in names:
         by_content.setdefault(looks[name].content, []).append(name)
     same = [cluster for cluster in by_content.values() if len(cluster) > 1]
-    found = [_exact(cluster, looks, cases, splits) for cluster in same]
+    found = [_exact(cluster, looks, cases, folds) for cluster in same]
     firsts = [cluster[0] for cluster in by_content.values()]  # the others are told of
     fix = 'if they are of one patient or video, give them the same "group" in dataset.json'
     for cluster in _alike(firsts, looks):
-        if len({cases[name].group for name in cluster}) > 1 and _is_parted(cluster, splits):
+        if len({cases[name].group for name in cluster}) > 1 and _is_parted(cluster, folds):
             problem = f"nearly the same image is trained and validated on; {_others(cluster)} look alike"
             found.append(_warning(cluster, cases, problem, fix))
     return found
 
 
-def _exact(
-    cluster: list[str], looks: Mapping[str, Look], cases: Mapping[str, Case], splits: Sequence[Split]
-) -> Finding:
+def _exact(cluster: list[str], looks: Mapping[str, Look], cases: Mapping[str, Case], folds: Folds) -> Finding:
     differ = len({looks[name].facts.label_sha256 for name in cluster}) > 1
     masks = ", with masks that differ" if differ else ""
-    if _is_parted(cluster, splits):
+    if _is_parted(cluster, folds):
         problem = f"the same image is trained and validated on; {_others(cluster)} are one image{masks}"
         fix = 'leave all but one out, or give them the same "group" in dataset.json'
         return _warning(cluster, cases, problem, fix)
@@ -69,10 +68,9 @@ def _others(cluster: list[str]) -> str:
     return ", ".join(cluster[:_SHOWN]) + more
 
 
-def _is_parted(cluster: list[str], splits: Sequence[Split]) -> bool:
+def _is_parted(cluster: list[str], folds: Folds) -> bool:
     """Whether any fold trains on some of these cases and validates on others."""
-    members = set(cluster)
-    return any(members.intersection(split["train"]) and members.intersection(split["val"]) for split in splits)
+    return any(not train.isdisjoint(cluster) and not val.isdisjoint(cluster) for train, val in folds)
 
 
 def _alike(names: list[str], looks: Mapping[str, Look]) -> Clusters:
@@ -82,7 +80,7 @@ def _alike(names: list[str], looks: Mapping[str, Look]) -> Clusters:
     pixels = np.array([looks[name].thumbnail.ravel() for name in names], np.float32)
     shapes = np.array([looks[name].facts.shape for name in names])
     plain, beside_mean = _normed(pixels), _normed(pixels - pixels.mean(axis=0))
-    rows, columns = [], []
+    first = np.arange(len(names))  # of the images that each is known to be alike with
     for start in range(0, len(names), _BLOCK):
         block = slice(start, start + _BLOCK)
         correlation = plain[block] @ plain.T
@@ -90,16 +88,25 @@ def _alike(names: list[str], looks: Mapping[str, Look]) -> Clusters:
         if len(names) >= _ENOUGH_FOR_MEAN:
             frames = (correlation >= _ALIKE) & (beside_mean[block] @ beside_mean.T >= _ALIKE_BESIDE_MEAN)
             alike |= frames & (shapes[block][:, None] == shapes).all(axis=2)
-        row, column = np.nonzero(alike)
-        rows.append(row + start)
-        columns.append(column)
-    pairs = np.concatenate(rows), np.concatenate(columns)
-    graph = coo_array((np.ones(len(pairs[0]), bool), pairs), shape=(len(names), len(names)))
-    _, number = connected_components(graph, directed=False)
+        row, column = np.nonzero(np.triu(alike, start + 1))
+        first = _joined(first, row + start, column)
     clusters: dict[int, list[str]] = {}
-    for name, n in zip(names, number, strict=True):
+    for name, n in zip(names, first, strict=True):
         clusters.setdefault(int(n), []).append(name)
     return [cluster for cluster in clusters.values() if len(cluster) > 1]
+
+
+def _joined(first: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The first of the images that each is alike with, [N] as before, after these pairs are known as well."""
+    if not rows.size:
+        return first
+    from scipy.sparse import coo_array  # a third of a second, for what hardly any dataset has
+    from scipy.sparse.csgraph import connected_components
+
+    pairs = np.concatenate([np.arange(len(first)), rows]), np.concatenate([first, columns])
+    graph = coo_array((np.ones(len(pairs[0]), bool), pairs), shape=(len(first), len(first)))
+    _, number = connected_components(graph, directed=False)
+    return np.unique(number, return_index=True)[1][number]
 
 
 def _normed(pixels: np.ndarray) -> np.ndarray:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from delightsam_pipeline.data.labels import Labels
 from delightsam_pipeline.errors import UserError
@@ -104,6 +104,7 @@ class Plan(_Strict):
     tile_overlap : share of a tile that overlaps its neighbour.
     resampling : order of interpolation of images; labels go linearly per class.
     reasons : one sentence for every decision.
+    overrides : what the user decided, by decision or part of one. plans_from : the model whose scale was taken over.
     """
 
     version: Literal[1] = 1
@@ -121,10 +122,12 @@ class Plan(_Strict):
     patch_size: Size
     tile_overlap: Annotated[float, Field(ge=0, lt=1)]
     normalisation: Normalisation
-    resampling: Literal["linear"]
+    resampling: Literal["linear", "cubic"]
     augmentation: Augmentation
     training: Training
     reasons: dict[str, str]
+    overrides: dict[str, JsonValue] = {}
+    plans_from: str | None = None
 
     @model_validator(mode="after")
     def _entries_fit_together(self) -> Plan:
@@ -150,7 +153,8 @@ class Plan(_Strict):
 
     def preprocessing_digest(self) -> str:
         """Changes when a decision changes that the preprocessed store depends on."""
-        return digest(self.model_dump(mode="json", exclude={"reasons", "training", "augmentation", "tile_overlap"}))
+        told = {"reasons", "overrides", "plans_from"}
+        return digest(self.model_dump(mode="json", exclude=told | {"training", "augmentation", "tile_overlap"}))
 
 
 def _contradictions(plan: Plan) -> Iterator[str]:
@@ -169,6 +173,8 @@ def _contradictions(plan: Plan) -> Iterator[str]:
 
 def _normalisation_contradictions(normalisation: Normalisation, channels: int) -> Iterator[str]:
     needed = {"ct": ("lower", "upper", "mean", "std")}.get(normalisation.scheme, ())
+    if any(low > high for low, high in zip(normalisation.lower, normalisation.upper, strict=False)):
+        yield "normalisation.lower: is above normalisation.upper"
     if normalisation.scheme == "photograph" and (normalisation.mean or normalisation.std):
         needed = ("mean", "std")
     for name in needed:
@@ -206,20 +212,19 @@ def load_plan(path: Path) -> Plan:
 
 def table(plan: Plan) -> str:
     """The plan as lines 'decision  value  because reason'."""
-    rows = [(name, _short(getattr(plan, name), plan), plan.reasons[name]) for name in DECISIONS]
+    rows = [(name, _short(name, plan), plan.reasons[name]) for name in DECISIONS]
     left, middle = max(len(r[0]) for r in rows), max(len(r[1]) for r in rows)
     return "\n".join(f"{name:<{left}}  {value:<{middle}}  {reason}" for name, value, reason in rows)
 
 
-def _short(value: Any, plan: Plan) -> str:
-    if isinstance(value, Normalisation):
-        return value.scheme
-    if isinstance(value, Augmentation):
-        return f"rotation {value.rotation_degrees:g} degrees"
-    if isinstance(value, Training):
-        return f"batch {value.batch_size}, {value.epochs} x {value.steps_per_epoch} steps"
-    if value == plan.spacing:
-        return f"{value[0]:.3g} x {value[1]:.3g} {plan.unit}"
-    if isinstance(value, tuple):
-        return " x ".join(str(v) for v in value)
-    return {0: "axial (z)", 1: "coronal (y)", 2: "sagittal (x)"}[value] if value in (0, 1, 2) else str(value)
+def _short(name: str, plan: Plan) -> str:
+    training = plan.training
+    special = {
+        "normalisation": plan.normalisation.scheme,
+        "augmentation": f"rotation {plan.augmentation.rotation_degrees:g} degrees",
+        "training": f"batch {training.batch_size}, {training.epochs} x {training.steps_per_epoch} steps",
+        "spacing": f"{plan.spacing[0]:.3g} x {plan.spacing[1]:.3g} {plan.unit}",
+        "patch_size": f"{plan.patch_size[0]} x {plan.patch_size[1]}",
+        "slicing_axis": ("axial (z)", "coronal (y)", "sagittal (x)")[plan.slicing_axis],
+    }
+    return special.get(name) or str(getattr(plan, name))

@@ -1,163 +1,167 @@
-"""From fingerprint to plan: the rules, each leaving its reason."""
+"""From fingerprint to plan: decision after decision, each leaving its reason."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from delightsam_pipeline.data.labels import Labels
-from delightsam_pipeline.plans import modalities
-from delightsam_pipeline.plans.fingerprint import ANISOTROPY, Fingerprint, median_grid, slicing_axis
-from delightsam_pipeline.plans.layout import choose_layout
-from delightsam_pipeline.plans.plan import Augmentation, Normalisation, Plan, Training
+from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.plans import modalities, rules
+from delightsam_pipeline.plans.draft import Draft, shown
+from delightsam_pipeline.plans.finetuning import Pretrained
+from delightsam_pipeline.plans.fingerprint import Fingerprint, median_grid
+from delightsam_pipeline.plans.layout import Bound, choose_layout
+from delightsam_pipeline.plans.memory import step_bytes
+from delightsam_pipeline.plans.overrides import check_overrides
+from delightsam_pipeline.plans.plan import Plan, Training
 
-CROPPED = 0.75  # z-score looks inside the nonzero mask when its box holds less than this share
-BYTES_PER_PIXEL = 4000  # 2,800 are saved for the backward pass in fp32 (benchmarks/memory.py), the rest is its own
+FREE = 0.2  # of the memory given: a GPU's driver and fragments take some
 PIXELS_PER_STEP = 400_000
+MOST_IMAGES = 16  # in a step
 
 
-def _as_words(name: str) -> str:
-    """'left_lung' and 'LeftLung' as 'left lung' and 'Left Lung'."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.replace("_", " "))
+def make_plan(
+    print_: Fingerprint,
+    labels: Labels,
+    file_ending: str,
+    memory_bytes: float = 8e9,
+    *,
+    max_size: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    plans_from: Pretrained | None = None,
+) -> Plan:
+    """The plan of a dataset.
+
+    memory_bytes : what a training step must fit. max_size : the largest side of the network's input, a multiple of 32.
+    overrides : decisions of the user (see plans.overrides). plans_from : a model whose scale is taken over.
+    Raises UserError for decisions that are impossible, or contradict each other or the data, and for too little memory.
+    """
+    user = check_overrides(overrides or {})
+    model = {} if plans_from is None else _still_apart(plans_from.decisions(print_), user)
+    draft = Draft(user, model, "" if plans_from is None else plans_from.name)
+    decisions = _decide(print_, labels, draft, memory_bytes, max_size)
+    try:
+        return Plan(
+            dataset=print_.dataset,
+            channel_names=print_.channel_names,
+            labels=labels.to_dict(),
+            file_ending=file_ending,
+            physical=print_.physical,
+            **decisions,
+            reasons=draft.reasons,
+            overrides=dict(draft.user),
+            plans_from=draft.model_name or None,
+        )
+    except ValidationError as error:
+        if not draft.user:
+            raise
+        problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UserError(
+            f"what is set does not fit this dataset: {problem}", found=f"set: {', '.join(draft.user)}"
+        ) from None
 
 
-def _words(*words: str) -> re.Pattern:
-    return re.compile(rf"\b({'|'.join(words)})\b", re.IGNORECASE)
+def _still_apart(model: dict[str, Any], user: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's decisions without those that the user's exclude; with "fit", spacing is that of the median image."""
+    excluded = {"spacing"} if user.get("scaling") == "fit" else set()
+    if "spacing" in user and model["scaling"] == "fit":
+        excluded = {"scaling"}
+    return {name: value for name, value in model.items() if name not in excluded}
 
 
-# words in a label's name that say where along an axis it lies: flipping that axis would make the name wrong
-_DIRECTIONS = {
-    0: _words("superior", "inferior", "upper", "lower", "cranial", "caudal"),
-    1: _words("anterior", "posterior", "ventral", "dorsal", "front", "back"),
-    2: _words("left", "right", "l", "r", "lh", "rh"),
-    "rows": _words("superior", "inferior", "upper", "lower", "top", "bottom"),
-}
+def _slicing_axis(print_: Fingerprint, draft: Draft) -> int:
+    """The axis that is fixed, or that of the rules. Raises UserError for one along which there are no slices."""
+    ruled, reason = rules.slicing_axis(print_)
+    axis = draft.take("slicing_axis", ruled, reason)
+    if axis != ruled and (not print_.physical or 1 in median_grid(print_).shape):
+        problem = f"slicing_axis={axis} does not fit this dataset: its images are single slices"
+        raise UserError(problem, file=print_.dataset, fix="leave slicing_axis to the rules")
+    return axis
 
 
-def make_plan(print_: Fingerprint, labels: Labels, file_ending: str, memory_bytes: float = 8e9) -> Plan:
-    """The plan of a dataset; `memory_bytes` bounds the batch."""
-    reasons: dict[str, str] = {"modality": print_.modality_evidence}
-    modality = modalities.of_name(print_.modality, len(print_.channel_names))
-    grid = median_grid(print_)
-    axis = slicing_axis(grid.spacing, grid.shape)
-    reasons["slicing_axis"] = _slicing_reason(print_, axis)
-    layout = choose_layout(print_, axis, reasons)
-    volumes = np.median([case.shape[axis] for case in print_.cases]) > 1
-    input_ = _input(print_, volumes, reasons)
-    return Plan(
-        dataset=print_.dataset,
-        modality=modality.name,
-        modality_id=modality.id,
-        channel_names=print_.channel_names,
-        labels=labels.to_dict(),
-        file_ending=file_ending,
-        physical=print_.physical,
-        slicing_axis=axis,
-        input=input_,
-        scaling=layout.scaling,
-        spacing=layout.spacing,
-        patch_size=layout.patch,
-        tile_overlap=layout.overlap,
-        normalisation=_normalisation(print_, modality, reasons),
-        resampling="linear",
-        augmentation=_augmentation(modality, labels, axis, print_.physical, reasons),
-        training=_training(layout.patch, memory_bytes, reasons),
-        reasons=reasons
-        | {"resampling": "the mean of what a pixel covers when shrinking: quick, and edges do not ring"},
-    )
-
-
-def _slicing_reason(print_: Fingerprint, axis: int) -> str:
-    grid = median_grid(print_)
-    names = ("axial", "coronal", "sagittal")
-    if grid.shape[axis] == 1:
-        return "the images are single slices"
-    ratio = max(grid.spacing) / min(grid.spacing)
-    if ratio >= ANISOTROPY:
-        return f"{names[axis]} spacing is {ratio:.1f} times the finest, so slices are cut where resolution is best"
-    return f"spacing is nearly the same along all axes (ratio {ratio:.1f}), so slices are axial"
-
-
-def _input(print_: Fingerprint, volumes: bool, reasons: dict[str, str]) -> str:
+def _decide(
+    print_: Fingerprint, labels: Labels, draft: Draft, memory_bytes: float, max_size: int | None
+) -> dict[str, Any]:
+    """All decisions, in the order in which one follows from another."""
     channels = len(print_.channel_names)
-    if channels == 1:
-        if volumes:
-            reasons["input"] = "one channel: a slice with its two neighbours fills the three inputs and adds context"
-            return "neighbours"
-        reasons["input"] = "one channel and no neighbours: repeated for the three inputs"
-        return "repeat"
-    if channels == 3 and not volumes and not print_.physical:
-        reasons["input"] = "three colour channels are the network's own input"
-        return "rgb"
-    how = "they fill the three inputs as they are" if channels == 3 else "a learned 1x1 projection to three inputs"
-    reasons["input"] = f"{channels} channels that are no colours: {how}"
-    return "projection"
+    modality = modalities.of_name(draft.take("modality", print_.modality, print_.modality_evidence), channels)
+    if draft.user.get("modality") == print_.modality:  # the fingerprint was told it: the rules were not asked
+        draft.reasons["modality"] = draft.said_by("modality")
+    axis = _slicing_axis(print_, draft)
+    input_ = draft.take("input", *rules.network_input(print_, axis))
+    needs = (channels if input_ == "projection" else 3, len(labels.classes))
+    layout = _layout(print_, axis, draft, needs, memory_bytes, max_size)
+    if axis != rules.slicing_axis(print_)[0]:
+        draft.reasons["spacing"] += "; how masks survive was measured on slices along the rules' axis"
+    linear = "the mean of what a pixel covers when shrinking: quick, and edges do not ring"
+    return layout | {
+        "modality": modality.name,
+        "modality_id": modality.id,
+        "slicing_axis": axis,
+        "input": input_,
+        "normalisation": rules.normalisation(print_, modality, draft),
+        "resampling": draft.take("resampling", "linear", linear),
+        "augmentation": rules.augmentation(modality, labels, axis, print_.physical, draft),
+        "training": _training(layout["patch_size"], needs, memory_bytes, draft),
+    }
 
 
-def _normalisation(print_: Fingerprint, modality: modalities.Modality, reasons: dict[str, str]) -> Normalisation:
-    scheme = modality.normalisation
-    if scheme == "photograph" and print_.dtype not in ("uint8", "uint16"):
-        scheme = "z-score"
-    numbers = print_.intensities
-    if scheme == "ct":
-        ends = f"{numbers[0]['percentile_00_5']:.0f} to {numbers[0]['percentile_99_5']:.0f}"
-        reasons["normalisation"] = (
-            f"CT values mean the same everywhere: clipped to the foreground's {ends}, standardised"
-        )
-        return Normalisation(
-            scheme="ct",
-            lower=[n["percentile_00_5"] for n in numbers],
-            upper=[n["percentile_99_5"] for n in numbers],
-            mean=[n["mean"] for n in numbers],
-            std=[max(n["std"], 1e-8) for n in numbers],
-        )
-    if scheme == "z-score":
-        share = float(np.median([case.nonzero_share for case in print_.cases]))
-        inside = share < CROPPED
-        where = (
-            f"inside the nonzero voxels (their box is {share:.0%} of the volume)" if inside else "over the whole case"
-        )
-        reasons["normalisation"] = f"{modality.name} values have no fixed scale: mean 0 and deviation 1, {where}"
-        return Normalisation(scheme="z-score", inside_nonzero=inside)
-    if scheme == "percentile":
-        reasons["normalisation"] = f"{modality.name} gain varies: each image's 0.5 to 99.5 percentiles become 0 to 255"
-        return Normalisation(scheme="percentile")
-    reasons["normalisation"] = "colours as they are, with the mean and deviation the pretrained encoder knows"
-    return Normalisation(scheme="photograph", full_scale=65535 if print_.dtype == "uint16" else 255)
+def _layout(
+    print_: Fingerprint, axis: int, draft: Draft, needs: tuple[int, int], memory_bytes: float, max_size: int | None
+) -> dict[str, Any]:
+    """scaling, spacing, patch_size and tile_overlap, small enough for one image of `needs` (channels, targets)."""
+    bound = None if max_size is None else Bound(max_size, "--max-size")
+    fixed = draft.fixed("scaling", "spacing", "patch_size")
+    if bound is not None and max(fixed.get("patch_size", (0,))) > bound.side:
+        problem = f"patch_size={shown(fixed['patch_size'])}, {draft.said_by('patch_size')}, is larger than --max-size"
+        raise UserError(problem, expected=f"at most {bound.side}", fix="leave --max-size out, or set patch_size")
+    chosen = choose_layout(print_, axis, fixed, bound)
+    while step_bytes(1, *chosen.patch_size, *needs) > memory_bytes * (1 - FREE):
+        side = max(chosen.patch_size) - 32
+        if "patch_size" in fixed or side < 32:
+            size, takes = shown(chosen.patch_size), step_bytes(1, *chosen.patch_size, *needs)
+            problem = f"training on one image of {size} takes about {_gigabytes(takes / (1 - FREE))}"
+            fix = "raise --gpu-memory" + (", or set a smaller patch_size" if "patch_size" in fixed else "")
+            raise UserError(problem, file=print_.dataset, found=f"{_gigabytes(memory_bytes)} given", fix=fix)
+        bound = Bound(side, f"--gpu-memory {memory_bytes / 1e9:g}")
+        chosen = choose_layout(print_, axis, fixed, bound)
+    ruled = choose_layout(print_, axis, bound=bound) if fixed else chosen
+    taken = {}
+    for name in ("scaling", "spacing", "patch_size", "tile_overlap"):
+        rule = ruled if name in fixed else chosen
+        value, reason = getattr(rule, name), rule.reasons[name]
+        if value != getattr(ruled, name):
+            reason += f"; follows from {' and '.join(fixed)}, else {shown(getattr(ruled, name))}"
+        taken[name] = draft.take(name, value, reason)
+    return taken
 
 
-def _augmentation(
-    modality: modalities.Modality, labels: Labels, slicing: int, physical: bool, reasons: dict[str, str]
-) -> Augmentation:
-    directions = [axis for axis in range(3) if axis != slicing] if physical else ["rows", 2]
-    flips, why = list(modality.flips), f"what leaves a plausible {modality.name} image"
-    for place, direction in enumerate(directions):
-        named = [name for name in labels.classes if _DIRECTIONS[direction].search(_as_words(name))]
-        if named and flips[place]:
-            flips[place] = False
-            why += f"; {('rows', 'columns')[place]} are not flipped, since '{named[0]}' names a side"
-    reasons["augmentation"] = why
-    return Augmentation(
-        rotation_degrees=modality.rotation_degrees, scale=(0.7, 1.4), flips=(flips[0], flips[1]), colour=modality.colour
-    )
-
-
-def _training(patch: tuple[int, int], memory_bytes: float, reasons: dict[str, str]) -> Training:
-    pixels = patch[0] * patch[1]
-    by_memory = int(memory_bytes * 0.8 // (BYTES_PER_PIXEL * pixels))
-    by_pixels = round(PIXELS_PER_STEP / pixels)
-    batch = int(np.clip(by_pixels, 2, max(2, min(by_memory, 16))))
-    reasons["training"] = (
-        f"about {PIXELS_PER_STEP // 1000}k pixels a step, at most 16 images and what {memory_bytes / 1e9:.0f} GB hold"
-    )
-    return Training(
+def _training(patch: tuple[int, int], needs: tuple[int, int], memory_bytes: float, draft: Draft) -> Training:
+    """Length and step size; the batch is of images of `needs` (channels, targets) and fits the memory."""
+    wanted = int(np.clip(round(PIXELS_PER_STEP / (patch[0] * patch[1])), 2, MOST_IMAGES))
+    fitting = [n for n in range(1, wanted + 1) if step_bytes(n, *patch, *needs) <= memory_bytes * (1 - FREE)]
+    value = Training(
         epochs=200,
         steps_per_epoch=100,
-        batch_size=batch,
+        batch_size=max(fitting, default=1),
         learning_rate=1e-3,
         weight_decay=0.05,
         warmup=0.02,
         foreground_share=0.5,
         patch_loss_weight=0.5,
     )
+    batch = draft.user.get("training.batch_size", value.batch_size)
+    takes = step_bytes(batch, *patch, *needs)
+    images = f"{batch} image{'' if batch == 1 else 's'} of {shown(patch)} take{'s' if batch == 1 else ''}"
+    of = "of" if takes <= memory_bytes else "which is more than"
+    reason = f"about {PIXELS_PER_STEP // 1000}k pixels a step, at most {MOST_IMAGES} images, and what memory holds: "
+    reason += f"{images} about {_gigabytes(takes)} {of} the {memory_bytes / 1e9:g} GB given"
+    return draft.take_parts("training", value, reason)
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:.1f} GB"

@@ -7,14 +7,14 @@ import numpy as np
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.plans.plan import Normalisation
 
+_DEPTHS = {"uint8": 255, "uint16": 65535}
 # mean and deviation of the natural images that the encoder's pretrained weights know, RGB on 0..255
 _MEAN, _STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
 
 
 def normalise(array: np.ndarray, scheme: Normalisation) -> np.ndarray:
     """Channels [C, Z, H, W] of one case -> float32, same shape. Raises UserError for another number of channels."""
-    # a file's own depth says what is white, also where a dataset mixes 8 and 16 bit
-    full_scale = {"uint8": 255, "uint16": 65535}.get(array.dtype.name, scheme.full_scale)
+    full_scale = white(array.dtype, scheme)
     array = array.astype(np.float32)
     channels = len(array)
     if scheme.scheme == "ct":
@@ -29,6 +29,14 @@ def normalise(array: np.ndarray, scheme: Normalisation) -> np.ndarray:
         array = array * (255 / full_scale)
     mean, std = _mean_and_std(scheme, channels)
     return ((array - mean) / std).astype(np.float32)
+
+
+def white(dtype: np.dtype, scheme: Normalisation) -> float:
+    """The value that is white in a photograph: a file's own depth says it, also where a dataset mixes 8 and 16 bit,
+    unless the plan says that the depth is not used up (4095 in 16 bit)."""
+    if scheme.full_scale not in _DEPTHS.values():
+        return scheme.full_scale
+    return _DEPTHS.get(dtype.name, scheme.full_scale)
 
 
 def _mean_and_std(scheme: Normalisation, channels: int) -> tuple:

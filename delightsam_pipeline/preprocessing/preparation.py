@@ -127,7 +127,8 @@ class Preparation:
             )
         back = self.way_back(image.grid, image.source)
         slices = np.moveaxis(array, 1 + back.axis, 1)
-        return resize(normalise(slices, self.plan.normalisation), back.scaled).swapaxes(0, 1), back
+        slices = resize(normalise(slices, self.plan.normalisation), back.scaled, self.plan.resampling)
+        return slices.swapaxes(0, 1), back
 
     def labels(self, labels: np.ndarray, back: WayBack) -> np.ndarray:
         """A label map [z, y, x] -> [Z, h, w] beside the slices."""
@@ -151,3 +152,12 @@ def place(array: np.ndarray, back: WayBack, value: float | None = None) -> np.nd
     if value is None:
         return np.pad(array, margins, mode="edge")
     return np.pad(array, margins, constant_values=value)
+
+
+def tile_origins(side: int, tile: int, overlap: float) -> list[int]:
+    """Where tiles begin along an axis of the canvas: evenly spread on whole cells, overlapping by `overlap` or more."""
+    if side <= tile:
+        return [0]
+    count = 1 + int(np.ceil((side - tile) / (tile * (1 - overlap))))
+    ends = np.linspace(0, (side - tile) // STRIDE, count)
+    return [int(v) * STRIDE for v in np.round(ends)]

@@ -1,22 +1,22 @@
-"""Bilinear resampling of slices, and the matrices that bring mask logits back in one bilinear step."""
+"""Resampling of slices, and the matrices that bring mask logits back in one bilinear step."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image as Picture
 
-_BILINEAR = Picture.Resampling.BILINEAR
+_ORDERS = {"linear": Picture.Resampling.BILINEAR, "cubic": Picture.Resampling.BICUBIC}
 
 
-def resize(slices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Slices [..., H, W] -> float32 [..., h, w]; bilinear, averaging over the covered area when shrinking."""
+def resize(slices: np.ndarray, size: tuple[int, int], order: str = "linear") -> np.ndarray:
+    """Slices [..., H, W] -> float32 [..., h, w]; "linear" or "cubic", over the covered area when shrinking."""
     if slices.shape[-2:] == size:
         return slices.astype(np.float32, copy=False)
     flat = slices.reshape(-1, *slices.shape[-2:])
     out = np.empty((len(flat), *size), np.float32)
     for target, source in zip(out, flat, strict=True):
         picture = Picture.fromarray(np.ascontiguousarray(source, np.float32))
-        target[...] = np.asarray(picture.resize((size[1], size[0]), _BILINEAR))
+        target[...] = np.asarray(picture.resize((size[1], size[0]), _ORDERS[order]))
     return out.reshape(*slices.shape[:-2], *size)
 
 

@@ -1,6 +1,7 @@
 """The preprocessed store: all that training needs of a dataset, in a folder that can be carried elsewhere.
 
 fingerprint.json  plan.json  splits_final.json  groups.json (case -> patient or video)
+annotated.json (case -> classes annotated in it, where that is not all)
 cases/CASE.slices.npy  slices, float16 [Z, C, h, w]
 cases/CASE.mask.npy    labels beside them, uint8 or int16 [Z, h, w]
 cases/CASE.labels.npz  labels on the image's own grid [z, y, x], compressed
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,9 @@ _ENDINGS = (".json", ".slices.npy", ".mask.npy", ".labels.npz")
 class StoredCase:
     """One case of a store; arrays are mapped from disk when asked for.
 
-    present : per target, the slices (numbers) that hold some of it.
+    present : per target, the slices (numbers) that hold some of it; none where it was not annotated.
     group : cases of one patient or video share it; None in stores that do not say.
+    not_annotated : the targets (numbers) that its labels do not show, though they may be there.
     """
 
     name: str
@@ -43,6 +45,7 @@ class StoredCase:
     back: WayBack
     present: tuple[tuple[int, ...], ...]
     group: str | None = None
+    not_annotated: tuple[int, ...] = ()
 
     @property
     def count(self) -> int:
@@ -101,10 +104,12 @@ class Store:
 
 def _load_cases(folder: Path, plan: Plan) -> dict[str, StoredCase]:
     cases, groups = {}, _load_groups(folder / "groups.json")
+    missing = _load_not_annotated(folder / "annotated.json", plan.targets.classes)
     for file in sorted(f for f in (folder / "cases").glob("*.json") if not f.name.startswith(".")):
         value = read_json(file)
         try:
-            made_with, case = value["plan"], _case(file.stem, folder / "cases", value, groups.get(file.stem))
+            known = groups.get(file.stem), missing.get(file.stem, ())
+            made_with, case = value["plan"], _case(file.stem, folder / "cases", value, *known)
         except (KeyError, TypeError, ValueError):
             raise UserError("does not describe a preprocessed case", file=file, fix=_AGAIN) from None
         if made_with != plan.preprocessing_digest():
@@ -119,6 +124,15 @@ def _load_groups(file: Path) -> dict[str, str]:
     if not isinstance(groups, dict) or not all(isinstance(group, str) for group in groups.values()):
         raise UserError("is not a map from case to group", file=file, fix=_AGAIN)
     return groups
+
+
+def _load_not_annotated(file: Path, classes: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Case -> targets (numbers) that were not annotated in it; empty for stores made before that was kept."""
+    annotated = read_json(file) if file.is_file() else {}
+    lists = list(annotated.values()) if isinstance(annotated, dict) else [None]
+    if not all(isinstance(names, list) and all(name in classes for name in names) for names in lists):
+        raise UserError("is not a map from case to classes of plan.json", file=file, fix=_AGAIN)
+    return {case: tuple(k for k, c in enumerate(classes) if c not in names) for case, names in annotated.items()}
 
 
 def _load_splits(folder: Path, names: list[str]) -> list[Split]:
@@ -137,9 +151,9 @@ def _load_splits(folder: Path, names: list[str]) -> list[Split]:
     return load_splits(file, names)
 
 
-def _case(name: str, folder: Path, value: dict[str, Any], group: str | None) -> StoredCase:
-    present = tuple(tuple(slices) for slices in value["present"])
-    return StoredCase(name, folder, WayBack.from_dict(value["way_back"]), present, group)
+def _case(name: str, folder: Path, value: dict[str, Any], group: str | None, missing: tuple[int, ...]) -> StoredCase:
+    present = tuple(() if k in missing else tuple(slices) for k, slices in enumerate(value["present"]))
+    return StoredCase(name, folder, WayBack.from_dict(value["way_back"]), present, group, missing)
 
 
 def is_complete(folder: Path, name: str, inputs: str, plan: Plan) -> bool:

@@ -92,6 +92,16 @@ def test_the_same_image_twice_in_a_group(raw):
     assert told(folder) == [("warning", place("case01"), problem)]
 
 
+def test_the_same_image_twice_where_all_are_one_group(raw):
+    """The only fold then validates on what it trains on anyway."""
+    made = cases()
+    made["case01"] = made["case11"]
+    dataset = load_dataset(raw(made))
+    names = [case.name for case in dataset.cases]
+    findings = fingerprint(dataset, workers=1, splits=[{"train": names, "val": names}]).findings
+    assert [f.problem for f in findings] == ["the same image is there several times; case01, case11 are one image"]
+
+
 def frames(count: int) -> np.ndarray:
     """Neighbouring frames of one video: a view that moves and changes its light."""
     view = scene(99, 80, 100).astype(float)

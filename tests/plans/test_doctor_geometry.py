@@ -168,6 +168,28 @@ def test_each_mended_mask_is_told(check, tmp_path):
     assert "it had 5 x 6 x 8 voxels of 3 x 2 x 4 mm and covers 100% of the image" in finding.problem
 
 
+def test_a_label_that_would_vanish_is_refused(check):
+    label = np.zeros(SHAPE, np.uint8)
+    label[1:4, 3:9, 4:9] = 1
+    label[7:, 3:9, 4:9] = 2
+    moved = affine(origin=(18, -20, 30))  # the image ends at x = 10 + 9 * 1.5
+    with pytest.raises(
+        UserError, match=r"a\.nii\.gz: has nothing of label 2 within \S+a_0000\.nii\.gz after resampling"
+    ):
+        check([(VALUES, AFFINE)], (label, moved), True)
+
+
+def test_what_is_drawn_outside_of_the_image_is_told(check):
+    label = np.zeros(SHAPE, np.uint8)
+    label[:6, 3:9, 4:9] = 1
+    _, mask = check([(VALUES, AFFINE)], (label, affine(origin=(17.5, -20, 30))), True)
+    assert mask.array.sum() == 4 * 6 * 5
+    assert mask.notes[0].endswith("of the image; 33% of what is drawn lies outside the image")
+    label[4:6] = 0
+    _, mask = check([(VALUES, AFFINE)], (label, affine(origin=(17.5, -20, 30))), True)
+    assert mask.array.sum() == label.sum() and mask.notes[0].endswith("of the image")
+
+
 def test_a_picture_s_smaller_mask_only_when_asked_for(tmp_path):
     for part in ("imagesTr", "labelsTr"):
         (tmp_path / part).mkdir()

@@ -83,3 +83,39 @@ def test_a_patch_holds_the_whole_slice_where_that_is_possible(plan_for, size):
     for side, patch, spacing in zip(size[1:], plan.patch_size, plan.spacing, strict=True):
         pixels = side / spacing
         assert pixels <= patch * 1.01 and patch <= 1.15 * pixels + 32
+
+
+# the multiple of 32
+
+
+def test_detail_is_not_given_away_for_a_cheaper_size(plan_for):
+    """281 columns become 288, and not 256, which would be a tenth less than the objects need."""
+    plan = plan_for(shapes=(1, 225, 281), largest={"lesion": 4.0})
+    assert plan.patch_size == (224, 288)
+    for side in range(40, 500, 7):
+        plan = plan_for(shapes=(1, side, side), largest={"lesion": 4.0})
+        assert scale(plan) >= 0.92, f"{side} pixels are seen at {plan.patch_size}"
+
+
+# a largest side
+
+
+def test_what_bears_it_is_shrunk_to_the_largest_side(plan_for):
+    for changes in ({}, VOLUME):
+        plan = plan_for(shapes=(20 if changes else 1, 300, 400), largest={"lesion": 8.0}, max_size=256, **changes)
+        assert plan.patch_size == (192, 256) and plan.tile_overlap == 0.25
+        assert scale(plan) == pytest.approx(256 / 400)
+        assert "shrunk to sides of 256 (--max-size), where 1.00 of 1.00 is left" in plan.reasons["spacing"]
+
+
+def test_what_would_be_lost_is_tiled(plan_for):
+    for changes in ({}, VOLUME):
+        plan = plan_for(shapes=(20 if changes else 1, 300, 400), largest={"lesion": 4.0}, max_size=256, **changes)
+        assert plan.scaling == "spacing" and max(plan.patch_size) <= 256 and plan.tile_overlap == 0.5
+        assert scale(plan) == pytest.approx(1, rel=0.03)
+        assert "which would leave a Dice of 0.42 of 0.97" in plan.reasons["spacing"]
+
+
+def test_a_side_that_is_large_enough_changes_nothing(plan_for):
+    size = {"shapes": (1, 300, 400), "largest": {"lesion": 4.0}}
+    assert plan_for(max_size=416, **size) == plan_for(**size)

@@ -172,5 +172,12 @@ def test_the_digest_follows_what_the_store_depends_on(plan):
         {"training": plan.training.model_copy(update={"epochs": 3})},
         {"reasons": plan.reasons | {"spacing": "because"}},
         {"tile_overlap": 0.1},
+        {"overrides": {"tile_overlap": 0.1}, "plans_from": "a model"},
     ):
         assert plan.model_copy(update=change).preprocessing_digest() == digest
+
+
+def test_a_plan_from_before_overrides_is_read(plan, tmp_path):
+    value = plan.model_dump(mode="json", exclude={"overrides", "plans_from"})
+    write_json(tmp_path / "plan.json", value)
+    assert load_plan(tmp_path / "plan.json") == plan

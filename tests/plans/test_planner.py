@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delightsam_pipeline.data.dataset import load_dataset
+from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.plans.fingerprint import fingerprint
+from delightsam_pipeline.plans.memory import step_bytes
 from delightsam_pipeline.plans.modalities import TABLE
 from delightsam_pipeline.plans.plan import DECISIONS, Plan, table
 from delightsam_pipeline.plans.planner import make_plan
@@ -156,13 +158,42 @@ def test_what_hangs_on_gravity_is_not_turned_over(plan_for):
 
 
 def test_memory_bounds_the_batch(plan_for):
-    sizes = [plan_for(shapes=(40, 128, 128), memory_bytes=g * 1e9, **VOLUME).training.batch_size for g in (0.1, 2, 80)]
-    assert sizes == sorted(sizes) and 1 <= sizes[0] <= 2 < sizes[-1] <= 64
-    small, large = (
-        plan_for(shapes=(1, side, side), memory_bytes=3e9, largest={"lesion": 4.0}).training.batch_size
-        for side in (64, 480)
-    )
-    assert small > large
+    def batch(gigabytes: float, side: int = 256, **changes) -> int:
+        size = {"shapes": (1, side, side), "largest": {"lesion": 4.0}}
+        return plan_for(memory_bytes=gigabytes * 1e9, **size | changes).training.batch_size
+
+    sizes = [batch(gigabytes) for gigabytes in (0.8, 1.2, 2, 80)]
+    assert sizes == sorted(sizes) and 1 <= sizes[0] < sizes[1] < sizes[-1] <= 16
+    assert batch(3, side=64) > batch(3, side=480)
+    many = tuple(f"class {n}" for n in range(30))
+    assert batch(1.2, labels=many, largest=dict.fromkeys(many, 4.0)) < batch(1.2)
+
+
+def test_the_reason_says_what_the_batch_takes(plan_for):
+    plan = plan_for(shapes=(1, 256, 256), largest={"lesion": 4.0}, memory_bytes=6e9)
+    takes = step_bytes(plan.training.batch_size, *plan.patch_size, 3, 1)
+    assert f"take about {takes / 1e9:.1f} GB of the 6 GB given" in plan.reasons["training"]
+    assert f"{plan.training.batch_size} images of 256 x 256" in plan.reasons["training"]
+    assert takes <= 0.8 * 6e9
+
+
+def test_one_image_that_does_not_fit_becomes_smaller(plan_for):
+    """Whole where its objects bear it, in tiles where they do not."""
+    roomy, tight = (plan_for(shapes=(1, 480, 480), largest={"lesion": 12.0}, memory_bytes=g) for g in (8e9, 5e8))
+    assert max(tight.patch_size) < max(roomy.patch_size) and tight.scaling == "fit"
+    assert step_bytes(1, *tight.patch_size, 3, 1) <= 0.8 * 5e8
+    assert "--gpu-memory 0.5" in tight.reasons["spacing"]
+    tiled = plan_for(shapes=(1, 480, 480), largest={"lesion": 4.0}, memory_bytes=5e8)
+    assert tiled.scaling == "spacing" and tiled.patch_size == tight.patch_size
+    assert tiled.spacing[0] == pytest.approx(1, rel=0.03)
+    assert "--gpu-memory 0.5" in tiled.reasons["spacing"]
+
+
+def test_too_little_memory_for_anything_is_an_error(plan_for):
+    with pytest.raises(UserError, match=r"one image of 32 x 32 takes about 0\.\d GB; found 0\.2 GB given; raise --gpu"):
+        plan_for(memory_bytes=2e8)
+    with pytest.raises(UserError, match=r"one image of 1024 x 1024 takes about .* or set a smaller patch_size"):
+        plan_for(memory_bytes=2e9, overrides={"patch_size": (1024, 1024)})
 
 
 # every plan
@@ -185,7 +216,8 @@ def fingerprints(draw):
         "modality": draw(st.sampled_from([row.name for row in TABLE] + ["thermography"])),
         "physical": physical,
         "dtype": draw(st.sampled_from(["uint8", "int16", "float32"])),
-        "memory_bytes": draw(st.sampled_from([1e8, 2e9, 8e10])),
+        "memory_bytes": draw(st.sampled_from([5e8, 2e9, 8e10])),
+        "max_size": draw(st.sampled_from([None, 32, 96, 256, 512])),
     }
 
 
@@ -196,6 +228,9 @@ def test_any_dataset_gets_a_sane_plan(plan_for, changes):
     assert set(plan.reasons) == set(DECISIONS) and all(reason.strip() for reason in plan.reasons.values())
     assert all(side % 32 == 0 for side in plan.patch_size) and np.prod(plan.patch_size) <= 1024 * 1024
     assert plan.training.batch_size >= 1
+    needs = (plan.training.batch_size, *plan.patch_size, plan.in_channels, 1)
+    assert step_bytes(*needs) <= 0.8 * changes["memory_bytes"]
+    assert changes["max_size"] is None or max(plan.patch_size) <= changes["max_size"]
     assert plan.scaling == "spacing" or not plan.physical
     written = plan.model_dump_json()
     assert Plan.model_validate_json(written).model_dump_json() == written

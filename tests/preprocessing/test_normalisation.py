@@ -107,3 +107,10 @@ def test_depths_of_photographs_may_be_mixed():
     eight = np.full((3, 1, 2, 2), 51, np.uint8)
     sixteen = np.full((3, 1, 2, 2), 51 * 257, np.uint16)
     assert np.allclose(normalise(eight, scheme), normalise(sixteen, scheme), atol=1e-4)
+
+
+def test_a_depth_that_is_not_used_up_is_the_plans():
+    """12 bits of a camera in 16-bit files: white is where the plan says."""
+    scheme = Normalisation(scheme="photograph", full_scale=4095)
+    white = normalise(np.full((3, 1, 1, 1), 4095, np.uint16), scheme)
+    np.testing.assert_allclose(white.ravel(), (255 - MEAN) / STD, rtol=1e-5)

@@ -70,6 +70,13 @@ def test_a_store_may_know_no_groups(folder):
         Store.load(folder)
 
 
+@pytest.mark.parametrize("value", [{"a": None}, {"a": 1}, {"a": "lesion"}, {"a": [["lesion"]]}, {"a": ["x"]}, ["a"]])
+def test_what_was_annotated_is_a_list_of_classes(folder, value):
+    write_json(folder / "annotated.json", value)
+    with pytest.raises(UserError, match=r"annotated\.json: is not a map from case to classes of plan\.json"):
+        Store.load(folder)
+
+
 def test_present_knows_regions(tmp_path, make_plan_for_tests):
     labels = Labels(("whole", "core"), ((1, 2), (2,)), (1, 2), frozenset({0, 1, 2}))
     plan = make_plan_for_tests(labels=labels.to_dict())

@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element
 from delightsam_pipeline import __version__
 from delightsam_pipeline.data.dataset import Dataset
 from delightsam_pipeline.files import digest, read_json, write_text
-from delightsam_pipeline.plans.findings import Finding, counted
+from delightsam_pipeline.plans.findings import Finding, counted, place
 from delightsam_pipeline.plans.fingerprint import Fingerprint
 from delightsam_pipeline.plans.plan import Plan
 from delightsam_pipeline.preprocessing.report import distributions
@@ -128,8 +128,7 @@ def _findings(findings: Sequence[Finding], folder: Path) -> Element:
         return section("findings", "Findings", element("p", "Every case was read and checked. Nothing was found."))
     lines = []
     for found in sorted(findings, key=lambda finding: finding.level)[:_MOST_FINDINGS]:
-        file = folder.name if found.file == str(folder) else found.file.removeprefix(f"{folder}/")
-        lines.append((found.level, found.case or "-", file, found.problem, found.fix))
+        lines.append((found.level, found.case or "-", place(found, folder), found.problem, found.fix))
     head = ("level", "case", "file", "problem", "what to do")
     rest = len(findings) - len(lines)
     more = element("p", f"{rest} more stand in fingerprint.json.") if rest else None
@@ -217,7 +216,7 @@ def _files(folder: Path, train: str) -> Element:
     return section(
         "files",
         "Files",
-        element("p", "Beside this page, in ", element("code", str(folder)), ":"),
+        element("p", "Beside this page, in ", element("code", folder.name), ":"),
         element("ul", *items),
         element("p", "Next: ", element("code", command)),
     )

@@ -8,6 +8,7 @@ import numpy as np
 
 from delightsam_pipeline.data.image import Grid, Image
 from delightsam_pipeline.plans.plan import Plan
+from delightsam_pipeline.preprocessing.normalisation import white
 
 NAMES = ("axial", "coronal", "sagittal")
 # beyond the top, right, bottom and left edge; canonical axes run to S, P and L, and S is shown on top
@@ -91,6 +92,6 @@ def thinned(values: np.ndarray) -> np.ndarray:
 
 def photograph(image: Image, plan: Plan, plane: Plane) -> np.ndarray:
     """A colour picture as it is stored, uint8 [H, W, 3]; 16 bit are brought to 8."""
-    full_scale = {"uint8": 255, "uint16": 65535}.get(image.array.dtype.name, plan.normalisation.full_scale)
+    full_scale = white(image.array.dtype, plan.normalisation)
     colours = np.stack([plane.cut(channel) for channel in image.array], axis=-1)
     return np.rint((colours * (255 / full_scale)).clip(0, 255)).astype(np.uint8)
