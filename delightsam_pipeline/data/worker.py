@@ -144,4 +144,9 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         place = (record.pathname, record.lineno)
-        self.tell(LOG, logging.LogRecord(record.name, record.levelno, *place, self.format(record), None, None))
+        try:
+            text = self.format(record)
+        except Exception:  # arguments that do not fit: as other handlers take it
+            self.handleError(record)
+        else:
+            self.tell(LOG, logging.LogRecord(record.name, record.levelno, *place, text, None, None))

@@ -63,6 +63,7 @@ def empty(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DLSAM_HOME", raising=False)
     monkeypatch.delenv("nnUNet_raw", raising=False)
+    monkeypatch.delenv("nnUNet_preprocessed", raising=False)
     return tmp_path
 
 
@@ -85,7 +86,7 @@ def call(capsys):
 @pytest.fixture(scope="session")
 def environment():
     """The environment for a command in a process of its own."""
-    wanted = {k: v for k, v in os.environ.items() if k not in ("DLSAM_HOME", "nnUNet_raw")}
+    wanted = {k: v for k, v in os.environ.items() if k not in ("DLSAM_HOME", "nnUNet_raw", "nnUNet_preprocessed")}
     root = Path(delightsam_pipeline.__file__).parents[1].resolve()
     if root == Path(sysconfig.get_path("purelib")).resolve():
         return wanted  # installed: named first, that folder would hide modules of the standard library

@@ -76,6 +76,8 @@ def test_a_long_map_of_groups_is_cut_on_the_screen_only(mine, call):
         (["scans", "--csv", "a.csv", "-o", "x"], "the source is given twice"),
         (["scans", "-o", "drawn"], "drawn: exists and is not an empty folder"),
         (["scans", "-o", "scans/x"], "scans/x: lies in the source, which is never changed"),
+        (["--images", "scans", "--masks", "drawn", "-o", "drawn/x"], "drawn/x: lies in the source, which is never"),
+        (["--images", "scans", "--masks", "drawn", "-o", "scans/x"], "scans/x: lies in the source, which is never"),
         (["scans", "--masks", "drawn", "-o", "x", "--labels", "a", "a"], "--labels names a class twice; found a a"),
         (["scans", "-o", "x"], "scans: has images but no masks"),
         (["a.csv", "-o", "x"], "a.csv: does not exist"),
@@ -85,6 +87,16 @@ def test_what_is_refused(mine, fails, arguments, text):
     before = sorted(mine.rglob("*"))
     assert text in fails("convert", *arguments)
     assert sorted(mine.rglob("*")) == before
+
+
+def test_the_output_may_lie_beside_a_table_but_not_among_the_files_that_it_lists(mine, call, fails):
+    (mine / "cases.csv").write_text("image,mask\nscans/scan 1.png,drawn/scan 1.png\n")
+    before = sorted(mine.rglob("*"))
+    for output in ("scans/x", "drawn/x"):
+        line = fails("convert", "--csv", "cases.csv", "-o", output)
+        assert f"{output}: lies in the source, which is never changed" in line
+    assert sorted(mine.rglob("*")) == before
+    assert call("convert", "--csv", "cases.csv", "-o", "Dataset301_Scans").code == 0
 
 
 @pytest.mark.parametrize("label", ["=1", "liver=", "liver=red", "liver=-1"])

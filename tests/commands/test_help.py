@@ -8,7 +8,7 @@ import pytest
 
 from delightsam_pipeline import __version__
 
-COMMANDS = ("plan_and_preprocess", "train", "predict", "evaluate", "demo", "import_release", "info")
+COMMANDS = ("plan_and_preprocess", "train", "predict", "evaluate", "demo", "import_release", "info", "convert")
 
 _HELP_OF_ALL = """
 import importlib, sys

@@ -64,6 +64,10 @@ def talks(case):
     logging.getLogger("delightsam_pipeline.x").debug("not asked for")
     warnings.warn("careful", RuntimeWarning)
 
+def mumbles(case):
+    logging.getLogger("delightsam_pipeline.x").warning("%d", case.name)
+    return case.name
+
 def about(case):
     import SimpleITK
     threads = SimpleITK.ProcessObject.GetGlobalDefaultNumberOfThreads()
@@ -140,6 +144,10 @@ def test_logs_and_warnings_come_out_here_and_prints_do_no_harm(tasks, caplog, re
     warnings.simplefilter("error")
     with pytest.raises(RuntimeWarning, match="careful"):
         each_case(tasks.talks, called("a", "b"), "work", 2)
+
+
+def test_a_log_line_that_cannot_be_written_is_no_bug_of_the_work(tasks):
+    assert each_case(tasks.mumbles, called("a", "b"), "work", 2) == ["a", "b"]
 
 
 def test_a_worker_has_one_thread_and_no_torch(tasks):
