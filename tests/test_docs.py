@@ -8,8 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from delightsam_pipeline.commands import demo, evaluate, import_release, info, plan_and_preprocess, predict, train
+from delightsam_pipeline.commands import (
+    convert,
+    demo,
+    evaluate,
+    import_release,
+    info,
+    plan_and_preprocess,
+    predict,
+    train,
+)
 from delightsam_pipeline.data.dataset import load_definitions
+from delightsam_pipeline.plans.fingerprint import CaseFacts, Fingerprint
 from delightsam_pipeline.plans.modalities import TABLE
 from delightsam_pipeline.plans.plan import Augmentation, Normalisation, Plan, Training
 
@@ -17,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PARSERS = {
     f"dlsam_{module.__name__.rpartition('.')[2]}": module.parser
-    for module in (plan_and_preprocess, train, predict, evaluate, demo, import_release, info)
+    for module in (plan_and_preprocess, train, predict, evaluate, demo, import_release, info, convert)
 }
 
 pytestmark = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="needs the source tree")
@@ -131,6 +141,14 @@ def test_the_reference_of_the_commands_is_up_to_date():
 )
 def test_every_entry_of_a_plan_is_explained(heading, model):
     text = (ROOT / "docs" / "reference" / "plan-json.md").read_text(encoding="utf-8")
+    section = text.partition(f"# {heading}\n")[2].partition("\n## ")[0]
+    rows = [row.split("|")[1] for row in section.splitlines() if row.startswith("| `")]
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(model.model_fields)
+
+
+@pytest.mark.parametrize(("heading", "model"), [("fingerprint.json", Fingerprint), ("cases", CaseFacts)])
+def test_every_entry_of_a_fingerprint_is_explained(heading, model):
+    text = (ROOT / "docs" / "reference" / "fingerprint-json.md").read_text(encoding="utf-8")
     section = text.partition(f"# {heading}\n")[2].partition("\n## ")[0]
     rows = [row.split("|")[1] for row in section.splitlines() if row.startswith("| `")]
     assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(model.model_fields)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("plan_and_preprocess", "train", "predict", "evaluate", "demo", "import_release", "info")
+COMMANDS = ("plan_and_preprocess", "train", "predict", "evaluate", "demo", "import_release", "info", "convert")
 
 pytestmark = pytest.mark.skipif(
     not (ROOT / "delightsam_pipeline" / "__init__.py").exists(), reason="needs the source tree"

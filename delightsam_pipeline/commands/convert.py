@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from delightsam_pipeline.commands.common import Parser, command, folder, log
@@ -70,13 +70,14 @@ def _label(text: str) -> tuple[str, str | None]:
 
 def _work(args) -> None:
     sources = _sources(args)
-    _check_output(args.output, sources)
+    _check_output(args.output, [*sources, *filter(None, [args.masks])])
 
     from delightsam_pipeline.data.convert import convert, plan_conversion
     from delightsam_pipeline.data.sources.recognise import recognise
     from delightsam_pipeline.plans.identification import DICOM_TAGS
 
     found = recognise(sources, args.masks)
+    _check_output(args.output, _folders(found, sources))
     log.info("recognised: %s in %s", found.layout, found.place)
     labels = dict(args.labels or ())
     if len(labels) < len(args.labels or ()):
@@ -103,12 +104,20 @@ def _sources(args) -> list[Path]:
     return given[0]
 
 
-def _check_output(output: Path, sources: Sequence[Path]) -> None:
+def _check_output(output: Path, sources: Iterable[Path]) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError("exists and is not an empty folder", file=output, fix="choose another -o, or remove it")
     for source in sources:
         if output.resolve().is_relative_to(source.resolve()):
             raise UserError("lies in the source, which is never changed", file=output, fix="choose another -o")
+
+
+def _folders(found, sources: Sequence[Path]) -> set[Path]:
+    """Where the cases' files lie, but for folders that also hold the table which lists them: an output may go there."""
+    files = {path for case in (*found.train, *found.test) for path in (*case.images, case.label) if path is not None}
+    folders = {path if path.is_dir() else path.parent for path in files}
+    tables = [source.resolve() for source in sources if source.is_file()]
+    return {folder for folder in folders if not any(table.is_relative_to(folder.resolve()) for table in tables)}
 
 
 def _tell(conversion, with_cases: bool) -> None:

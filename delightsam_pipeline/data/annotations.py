@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from delightsam_pipeline.data.labels import Labels
 from delightsam_pipeline.errors import UserError, all_problems
 
+_MAGIC = frozenset("*?[")  # what makes a pattern of a name
 _EXAMPLE = '{"CASE": ["liver"], "lung_*": ["lung", "nodule"]}'
 
 
@@ -46,12 +48,16 @@ class Annotations:
             raise all_problems(problems, str(file))
         return Annotations(file, classes, {key: tuple(names) for key, names in value.items()})
 
+    @cached_property
+    def _patterns(self) -> tuple[str, ...]:
+        return tuple(filter(_is_pattern, self.by_case))
+
     def missing(self, case: str) -> tuple[str, ...]:
         """The classes that were not annotated in a case, in the order of all. A case's own name goes before patterns.
 
         Raises UserError when several patterns hold for it.
         """
-        keys = [case] if case in self.by_case else [key for key in self.by_case if fnmatchcase(case, key)]
+        keys = [case] if case in self.by_case else [key for key in self._patterns if fnmatchcase(case, key)]
         if len(keys) > 1:
             found, fix = ", ".join(keys), "let one pattern hold for it, or give the case an entry of its own"
             raise UserError(f"'annotated' has several entries for '{case}'", file=self.file, found=found, fix=fix)
@@ -61,7 +67,8 @@ class Annotations:
         """Raises UserError for names that hold for none of the training cases or the others, and for classes that were
         annotated in no training case."""
         known = {*cases, *others}
-        unknown = [key for key in self.by_case if not any(key == name or fnmatchcase(name, key) for name in known)]
+        odd = [key for key in self.by_case if key not in known]
+        unknown = [key for key in odd if not (_is_pattern(key) and any(fnmatchcase(name, key) for name in known))]
         if unknown:
             found = ", ".join(unknown[:10])
             raise UserError("'annotated' has cases that are not in the dataset", file=self.file, found=found)
@@ -69,6 +76,10 @@ class Annotations:
         if nowhere:
             found, fix = ", ".join(sorted(nowhere)), "take them out of 'labels', or mend 'annotated'"
             raise UserError("by 'annotated', classes were annotated in no case", file=self.file, found=found, fix=fix)
+
+
+def _is_pattern(key: str) -> bool:
+    return not _MAGIC.isdisjoint(key)
 
 
 def require_unseen(array: np.ndarray, labels: Labels, missing: Collection[str], case: str, file: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +22,9 @@ from delightsam_pipeline.data.proposal import channel_names, entries_by_value, l
 from delightsam_pipeline.data.sources.found import Found, same_names
 from delightsam_pipeline.errors import UserError, all_problems
 from delightsam_pipeline.files import disk_errors, make_folder, write_json
+
+_UNFINISHED = ".converting-"  # how the folder of a conversion that is going on begins
+_ABANDONED_S = 3600.0  # without a change in such a folder
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ def _labels(found: Found, wanted: Mapping[str, str | None]) -> dict[str, Any]:
         return entries_by_value(valued)
     entries = {key: found.entries[key] for key in ("labels", "mask_values") if key in found.entries}
     entries = entries or label_entries(found.train)
-    old = [name for name in entries["labels"] if name != "background"]
+    old = _by_value(entries)
     new = [name for name in wanted if name != "background"]
     if not new:
         return entries
@@ -128,6 +133,13 @@ def _labels(found: Found, wanted: Mapping[str, str | None]) -> dict[str, Any]:
     return entries | {"labels": {renamed.get(name, name): value for name, value in entries["labels"].items()}}
 
 
+def _by_value(entries: Mapping[str, Any]) -> list[str]:
+    """The classes but background, in the order of their numbers or colours in the masks."""
+    codes = {value: code for code, value in entries.get("mask_values", {}).items()}
+    texts = {name: codes.get(value, str(value)) for name, value in entries["labels"].items() if name != "background"}
+    return sorted(texts, key=lambda name: int(texts[name].removeprefix("#"), 16 if texts[name][0] == "#" else 10))
+
+
 def convert(conversion: Conversion, output: Path, link: str | None = None) -> int:
     """Write the dataset to `output`, which is new or empty; nothing is left there when that fails.
 
@@ -136,16 +148,17 @@ def convert(conversion: Conversion, output: Path, link: str | None = None) -> in
     """
     output = output.resolve()
     make_folder(output.parent)
+    _remove_leftovers(output.parent)
     with disk_errors(output):
-        temporary = Path(tempfile.mkdtemp(prefix=".converting-", dir=output.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=output.parent))
     try:
         folder = temporary / output.name
         for steps in conversion.steps.values():
             for step in steps:
                 make_folder((folder / step.target).parent)
         parts = (("Tr", conversion.found.train), ("Ts", conversion.found.test))
-        work = {part: partial(_make, part=part, folder=folder, link=link) for part, _ in parts}
-        outcomes = [o for part, cases in parts for o in try_each_case(work[part], cases, f"images{part}")]
+        work = partial(_make, steps=conversion.steps, folder=folder, link=link)
+        outcomes = [outcome for part, cases in parts for outcome in try_each_case(work, cases, f"images{part}")]
         problems = [outcome for outcome in outcomes if isinstance(outcome, UserError)]
         if problems:
             raise all_problems(problems, conversion.found.place)
@@ -160,6 +173,15 @@ def convert(conversion: Conversion, output: Path, link: str | None = None) -> in
     return sum(outcomes)
 
 
-def _make(case: Case, part: str, folder: Path, link: str | None) -> int:
+def _remove_leftovers(folder: Path) -> None:
+    """Delete the copies that killed runs left in a folder, when nothing in them has changed for an hour."""
+    for left in folder.glob(f"{_UNFINISHED}*"):
+        with suppress(OSError):  # another run has just ended
+            latest = max(path.lstat().st_mtime for path in (left, *left.rglob("*")))
+            if time.time() - latest > _ABANDONED_S:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _make(case: Case, steps: Mapping[str, Sequence[Step]], folder: Path, link: str | None) -> int:
     """The files of one case; how many were copied though links were wanted."""
-    return sum(not perform(step, folder, link) for step in steps_of(case, part))
+    return sum(not perform(step, folder, link) for step in steps[case.name])

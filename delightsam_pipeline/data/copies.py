@@ -42,7 +42,8 @@ class Step:
 def steps_of(case: Case, part: str) -> list[Step]:
     """The files of a case in imagesTr and labelsTr, or with the part `Ts` in imagesTs and labelsTs.
 
-    Raises UserError for files that cannot be called anew, and for damaged DICOM.
+    Raises UserError for files that cannot be called anew, and for DICOM that is damaged or can become neither PNG nor
+    NIfTI.
     """
     steps = []
     for channel, path in enumerate(case.images):
@@ -75,13 +76,24 @@ def _steps(path: Path, stem: str, number: str) -> list[Step]:
 
 
 def _ending_for(path: Path) -> str:
-    """What DICOM becomes: PNG for a picture without any spacing, else NIfTI."""
+    """What DICOM becomes: NIfTI, or PNG where it is a picture without any spacing.
+
+    Raises UserError for what has no spacing and cannot be a PNG: a NIfTI would claim one of 1 mm.
+    """
     files = series_files(path) if path.is_dir() else [path]
     if len(files) > 1:
         return ".nii.gz"
     header = read_header(files[0])
-    is_picture = header.spacing is None and header.shape[0] == 1
-    return ".png" if is_picture and (str(header.dtype), header.channels) in _AS_PNG else ".nii.gz"
+    if header.spacing is not None:
+        return ".nii.gz"
+    if header.shape[0] > 1:
+        fix = "save the frames that are wanted as PNG pictures, and convert those"
+        raise UserError("has no pixel spacing and several frames", file=path, found=header.shape[0], fix=fix)
+    if (str(header.dtype), header.channels) not in _AS_PNG:
+        problem, found = "has no pixel spacing and values that PNG cannot hold", f"{header.channels} x {header.dtype}"
+        fix = "save it as a TIFF, and convert that, or export it with its spacing"
+        raise UserError(problem, file=path, expected="8 bits, or grey of 16 without sign", found=found, fix=fix)
+    return ".png"
 
 
 def _has_spacing(file: Path) -> bool:

@@ -26,8 +26,8 @@ def read(path: Path, as_label: bool = False) -> Image:
 
     Rescaled values that are whole keep a type of whole numbers, others become float32; pictures in which high values
     are dark (MONOCHROME1) are turned round. The distance of slices comes from their positions, never from their
-    thickness. A single file without any spacing is a picture. Nothing but values, geometry
-    and the Modality tag is kept.
+    thickness. A single file without any spacing has pixels for mm, as a picture has. Nothing but values, geometry and
+    the Modality tag is kept.
     `as_label` makes no difference here.
     Raises UserError for damaged files, several series, and slices that are missing, doubled, uneven or tilted.
     """

@@ -13,6 +13,7 @@ from delightsam_pipeline.data.image import Grid, Image, nearest
 from delightsam_pipeline.errors import UserError
 
 _ENLARGED = 1.05  # a mask that is larger by less has been padded or cut, not enlarged
+_TOLD_OUTSIDE = 0.01  # of what is drawn
 RESAMPLED = "resampled to its image's grid by --fix-geometry"  # how the note of such a mask begins
 
 
@@ -39,7 +40,7 @@ def fitted(mask: Image, image: Image, fix_geometry: bool = False) -> Image:
     A picture's mask may be larger with the same shape. Another grid is accepted with `fix_geometry` only: of a volume
     when both overlap in space, of a picture when both have the same shape. Then each voxel of the image gets the
     value of the mask's nearest voxel, and 0 where the mask does not reach.
-    Raises UserError when it does not fit.
+    Raises UserError when it does not fit, and when a label of a volume's mask has no voxel left.
     """
     if not (mask.grid.physical or image.grid.physical) and mask.grid.shape[0] == image.grid.shape[0] == 1:
         return _fitted_picture(mask, image, fix_geometry)
@@ -92,12 +93,24 @@ def _resampled(mask: Image, image: Image, fix_geometry: bool) -> Image:
         position = mask.grid.shape == image.grid.shape and np.allclose(mask.grid.spacing, image.grid.spacing, rtol=1e-3)
         raise UserError(f"does not lie on the same grid as {other}", **_grids(mask, image, position), fix=fix)
     array = nearest_on(mask.array[0], mask.grid, image.grid)[None]
-    before, after = np.count_nonzero(mask.array), np.count_nonzero(array)
-    if before and not after:
+    lost = np.setdiff1d(mask.array[0], array)
+    lost = lost[lost > 0]
+    if lost.size:
+        what = f"nothing of label {', '.join(map(str, lost))}" if array.any() else "nothing"
         found = _grids(mask, image, position=True)
-        raise UserError(f"has nothing within {other} after resampling", **found, fix=together)
+        raise UserError(f"has {what} within {other} after resampling", **found, fix=together)
     note = f"{RESAMPLED}; it had {describe(mask.grid)} and covers {share:.0%} of the image"
+    outside = _drawn_outside(mask, image.grid)
+    if outside > _TOLD_OUTSIDE:
+        note += f"; {outside:.0%} of what is drawn lies outside the image"
     return replace(mask, array=array, grid=image.grid, orientation=image.orientation, notes=(*mask.notes, note))
+
+
+def _drawn_outside(mask: Image, grid: Grid) -> float:
+    """The share, 0..1, of a mask's voxels with a label that lie outside of a grid."""
+    inside = nearest_on(np.ones(grid.shape, np.uint8), grid, mask.grid)
+    drawn = mask.array[0] > 0
+    return np.count_nonzero(drawn & (inside == 0)) / max(1, np.count_nonzero(drawn))
 
 
 def _grids(mask: Image, image: Image, position: bool) -> dict[str, Any]:

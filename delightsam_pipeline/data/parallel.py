@@ -41,7 +41,8 @@ def try_each_case(
     """`work` on every case: its result, or the UserError that it raised, in the cases' order.
 
     work : a function of a module, or functools.partial of one: it and its results are pickled for worker processes
-        (see `workers_for`). Any other exception than UserError is a bug, ends the work, and is raised as it is.
+        (see `workers_for`). A MemoryError becomes a UserError; any other exception than these two is a bug, ends the
+        work, and is raised as it is.
     what : names the work on the progress bar. workers : processes at most; None decides by cores and memory.
 
     A case whose worker dies (killed, crashed, out of memory) is tried again alone when the others are done; if it
@@ -106,7 +107,7 @@ def _here(work: Callable[[Case], Result], case: Case) -> Result | UserError:
     except UserError as error:
         return error
     except MemoryError:
-        return _given_up(case, Death(None, free_memory()), alone=True)
+        return _given_up(case, Death(None, free_memory()), f"work on case {case.name}")
 
 
 def _by_workers(
@@ -117,7 +118,8 @@ def _by_workers(
         with closing(results(job, dict(left), 1 if alone else count)) as done:
             for number, outcome in done:
                 if isinstance(outcome, Death):
-                    given_up[number] = _given_up(left[number], outcome, alone)
+                    who = f"the process that worked on case {left[number].name}{' alone' if alone else ''}"
+                    given_up[number] = _given_up(left[number], outcome, who)
                     if not alone:
                         _log.warning("%s; it is tried again alone at the end", given_up[number].problem)
                         continue
@@ -126,7 +128,7 @@ def _by_workers(
                 yield number, outcome
 
 
-def _given_up(case: Case, death: Death, alone: bool) -> UserError:
+def _given_up(case: Case, death: Death, who: str) -> UserError:
     fix = "free memory, or use a machine that has more"
     if death.exit_code is None:
         cause = f"ran out of memory ({_memory(_need(case), death.free)})"
@@ -136,5 +138,4 @@ def _given_up(case: Case, death: Death, alone: bool) -> UserError:
         cause, fix = f"ended with exit code {death.exit_code}", "check its files, or report this as a bug"
         with suppress(ValueError):
             cause = f"was killed by signal {-death.exit_code} ({signal.Signals(-death.exit_code).name})"
-    problem = f"the process that worked on case {case.name}{' alone' if alone else ''} {cause}"
-    return UserError(problem, file=case.images[0], fix=fix)
+    return UserError(f"{who} {cause}", file=case.images[0], fix=fix)

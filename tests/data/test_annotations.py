@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 
+from delightsam_pipeline.data import annotations as annotations_module
 from delightsam_pipeline.data.annotations import Annotations, require_unseen
 from delightsam_pipeline.data.dataset import check_case, load_dataset, load_definitions
 from delightsam_pipeline.data.labels import Labels
@@ -80,6 +82,17 @@ def test_names_of_no_case_and_classes_of_none():
     annotations.require_sense(["a", "b", "x_1"], ["y"])
     with pytest.raises(UserError, match="classes were annotated in no case; found lung; take them out"):
         annotations.require_sense(["a"], ["y", "x_1"])
+
+
+def test_an_entry_for_each_case_is_not_compared_with_every_other(monkeypatch):
+    """Matching names with each other as if they were patterns takes minutes for some ten thousand cases."""
+    compared = []
+    monkeypatch.setattr(annotations_module, "fnmatchcase", lambda *pair: compared.append(pair) or fnmatchcase(*pair))
+    names = [f"case{number}" for number in range(50)]
+    annotations = parse({name: list(CLASSES) for name in names[:40]} | {"*9": ["liver"]})
+    annotations.require_sense(names)
+    assert annotations.missing("case49") == ("tumour", "lung") and annotations.missing("case48") == ()
+    assert {key for _, key in compared} == {"*9"} and len(compared) <= 2 * len(names)
 
 
 def test_a_mask_that_holds_the_class():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import nibabel
@@ -217,3 +218,45 @@ def test_a_case_that_cannot_be_read_leaves_nothing(tmp_path, write_series):
     with pytest.raises(UserError, match=r"2 problems in [^\0]*mine/a: [^\0]*mine/b: its slices are not evenly spaced"):
         convert(conversion, tmp_path / "Dataset301_Test")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_was_planned_is_what_is_done(tmp_path):
+    """The files of a case are not looked for again: a spacing that is gone by then must not be left out in silence."""
+    for part in ("images", "masks"):
+        (tmp_path / "mine" / part).mkdir(parents=True)
+        tifffile.imwrite(tmp_path / "mine" / part / "a.tif", BLOCK, photometric="minisblack")
+    (tmp_path / "mine" / "images" / "a.json").write_text('{"spacing": [1.0, 0.5, 0.6]}')
+    conversion = plan_conversion(recognise([tmp_path / "mine"]))
+    (tmp_path / "mine" / "images" / "a.json").unlink()
+    with pytest.raises(UserError, match=r"images/a\.json: cannot be copied"):
+        convert(conversion, tmp_path / "Dataset301_Test")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "elements", "text"),
+    [
+        (np.zeros((7, 20, 24), np.uint8), {}, "several frames; found 7; save the frames that are wanted as PNG"),
+        (np.zeros((20, 24), np.int16), {}, "found 1 x int16; save it as a TIFF"),
+        (np.zeros((20, 24), np.uint16), {"00281052": "0", "00281053": "0.5"}, "found 1 x float"),
+    ],
+    ids=["film", "signed", "fractions"],
+)
+def test_what_has_no_spacing_gets_none(tmp_path, write_dicom, pixels, elements, text):
+    write_dicom(tmp_path / "mine" / "x" / "i.dcm", pixels, {"00080060": "US", **elements})
+    picture(tmp_path / "masks" / "x.png", BLOCK)
+    with pytest.raises(UserError, match=f"x: has no pixel spacing and .*{text}"):
+        plan_conversion(recognise([tmp_path / "mine"], tmp_path / "masks"))
+
+
+def test_what_killed_runs_left_is_removed_after_an_hour(tmp_path):
+    picture(tmp_path / "mine" / "images" / "a.png", 7 * BLOCK)
+    picture(tmp_path / "mine" / "masks" / "a.png", BLOCK)
+    earlier = time.time() - 4000
+    for name in ("old", "alive"):
+        left = tmp_path / f".converting-{name}"
+        picture(left / "Dataset301_Test" / "imagesTr" / "a_0000.png", BLOCK)
+        for path in (*left.rglob("*"), left):
+            os.utime(path, (earlier, earlier))
+    os.utime(tmp_path / ".converting-alive" / "Dataset301_Test" / "imagesTr" / "a_0000.png")
+    converted(tmp_path / "mine")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".converting-alive", "Dataset301_Test", "mine"]

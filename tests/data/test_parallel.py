@@ -72,7 +72,7 @@ def test_memory_that_runs_out_here_is_the_problem_of_a_case(tmp_path):
 
     outcomes = try_each_case(large, make_cases(tmp_path, 3, 10), "work")
     assert outcomes[::2] == ["0", "2"]
-    assert "case 1 alone ran out of memory (about 0.15 GB needed, " in str(outcomes[1])
+    assert ": work on case 1 ran out of memory (about 0.15 GB needed, " in str(outcomes[1])
 
 
 def test_workers_by_cores_cases_and_what_was_asked(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,12 +41,12 @@ def from_dicom(folders: Sequence[Path], masks: Path | None) -> Found:
         _log.info("%d series are no images (segmentations, doses): passed over", len(modalities) - len(series))
     labels, doubled = files_by_case(masks) if masks is not None else ({}, [])
     cases = _cases(series, folders[0])
-    by_name = {case_name(stem): file for stem, file in labels.items()}
+    by_name, same = _by_case_name(labels)
     names = [case.name for case in cases]
     paired, alone = match_masks(names, by_name)
     if masks is not None:
         tell_passed_over(masks, list_files(masks))
-    problems += doubled
+    problems += doubled + same
     shown = ", ".join(names[:_MOST_NAMES]) + (" ..." if len(names) > _MOST_NAMES else "")
     problems += [UserError("is called as no case is", file=by_name[name], expected=f"one of {shown}") for name in alone]
     kinds = Counter(modalities[path] for path in series)
@@ -59,6 +59,18 @@ def from_dicom(folders: Sequence[Path], masks: Path | None) -> Found:
     _log.info("cases are called after folders and files, never after DICOM tags: see that those name no patient")
     layout, place = f"DICOM images ({len(series)})", ", ".join(map(str, folders))
     return Found(layout, place, train, test, problems=tuple(problems))
+
+
+def _by_case_name(masks: Mapping[str, Path]) -> tuple[dict[str, Path], list[UserError]]:
+    """The name of the case that each mask could be of -> its file, and masks that could be of the same."""
+    by_name, problems = {}, []
+    for stem, file in masks.items():
+        name = case_name(stem)
+        other = by_name.setdefault(name, file)
+        if other is not file:
+            fix = "rename or remove one of them"
+            problems.append(UserError(f"would belong to case {name} as {other} does", file=file, fix=fix))
+    return by_name, problems
 
 
 def _modalities(folders: Sequence[Path]) -> tuple[dict[Path, str], list[UserError]]:
