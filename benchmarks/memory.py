@@ -13,11 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -191,9 +191,15 @@ def _growth(case: Case) -> int:
     torch.set_num_threads(1)
     training = Training(case, _cpu(case))
     training.step(Case(1, *SMALL, case.channels, case.targets, case.bf16))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _most_resident()
     training.step(case)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    return _most_resident() - before
+
+
+def _most_resident() -> int:
+    """Most bytes this process has had in memory (Linux; what getrusage says begins with the parent's)."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def _step_growth(batch: int, height: int, width: int, channels: int, targets: int, bf16: bool) -> int:

@@ -6,7 +6,7 @@ import argparse
 from importlib import import_module
 from pathlib import Path
 
-COMMANDS = ("plan_and_preprocess", "train", "predict", "evaluate", "demo", "import_release", "info")
+COMMANDS = ("plan_and_preprocess", "train", "predict", "evaluate", "demo", "import_release", "info", "convert")
 FILE = Path(__file__).parent / "reference" / "commands.md"
 _HEADER = (
     "# Commands",
@@ -41,7 +41,7 @@ def _cell(text: str) -> str:
 
 def _name(action: argparse.Action) -> str:
     value = "" if action.nargs == 0 else action.metavar or "|".join(action.choices or ()) or action.dest.upper()
-    if action.nargs == "+":
+    if action.nargs in ("+", "*"):
         value += " ..."
     if not action.option_strings:
         return f"`{value}`"
