@@ -32,7 +32,7 @@ class _Bytes:
     once: float
 
 
-# bf16 is counted with the operations that autocast leaves in fp32 on a GPU; on a CPU there are fewer: 1 to 6 % less
+# bf16 is counted with the operations that autocast leaves in fp32 on a GPU; on a CPU there are fewer: 2 to 7 % less
 _FP32 = _Bytes(2207, 15.8, 4.1, 57_000, 32, 8.1, 75_000)
 _BF16 = _Bytes(1184, 15.6, 2.4, 39_700, 21, 10.2, 24.9e6)
 
