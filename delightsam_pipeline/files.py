@@ -125,7 +125,8 @@ def digest(*parts: Any) -> str:
 
 
 def identity(path: Path) -> list:
-    """Name, size and time of change of a file: cheap to take, different when the file was rewritten.
+    """Name, size and times of change of a file (of its content, and of its entry): cheap to take, different when the
+    file was rewritten, even by a program that restores the time of its content.
 
     Of a folder (a DICOM series): its name, the size of the files in it, and a digest of their identities.
     The folder above is left out, since one file can be given by several paths. Raises UserError when it is not there.
@@ -135,7 +136,7 @@ def identity(path: Path) -> list:
         if S_ISDIR(stat.st_mode):
             shown = [Path(entry.path) for entry in os.scandir(path) if entry.is_file() and entry.name[0] != "."]
             files = sorted(identity(file) for file in shown)
-            return [Path(path).name, sum(size for _, size, _ in files), digest(files)]
+            return [Path(path).name, sum(size for _, size, *_ in files), digest(files)]
     except OSError as error:
         raise UserError(f"cannot be looked at ({error.strerror})", file=path) from None
-    return [Path(path).name, stat.st_size, stat.st_mtime_ns]
+    return [Path(path).name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]

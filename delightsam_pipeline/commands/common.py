@@ -175,6 +175,8 @@ def gigabytes(text: str, least: float = 0.5) -> float:
         value = float(text.lower().removesuffix("gb").strip())
     except ValueError:
         value = -1.0
+    if 0 <= value < least:
+        raise argparse.ArgumentTypeError(f"{text} GB is too little, give at least {least:g}")
     if not least <= value < 10000:
         raise argparse.ArgumentTypeError(f"'{text}' is not an amount of memory in GB, such as 8")
     return value * 1e9

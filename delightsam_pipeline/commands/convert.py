@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -93,7 +94,7 @@ def _work(args) -> None:
     if not _DATASET_NAME.fullmatch(args.output.resolve().name):
         log.warning("%s: nnU-Net, and ids such as -d 301, need a name such as Dataset301_Lung", args.output)
     log.info("written to %s; check the names in its dataset.json", args.output)
-    log.info("next: dlsam_plan_and_preprocess -d %s", args.output)
+    log.info("next: dlsam_plan_and_preprocess -d %s", shlex.quote(str(args.output)))
 
 
 def _sources(args) -> list[Path]:

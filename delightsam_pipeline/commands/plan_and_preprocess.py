@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
 from delightsam_pipeline.commands.common import Parser, command, folder, gigabytes, log, positive, split_datasets
+from delightsam_pipeline.errors import UserError, all_problems
 from delightsam_pipeline.paths import find_dataset, preprocessed_root, raw_roots
 
 
@@ -65,8 +67,17 @@ def _work(args) -> None:
     root: Path = args.output or preprocessed_root()
     args.overrides = parse_overrides(args.overrides)
     args.plans_from = args.plans_from and Pretrained.find(args.plans_from)
-    for name in split_datasets(args.dataset):
-        _one(_raw_folder(name), root, args)
+    folders = [_raw_folder(name) for name in split_datasets(args.dataset)]
+    problems = []
+    for raw in folders:
+        try:
+            _one(raw, root, args)
+        except UserError as error:  # the others are looked at all the same
+            problems.append(error)
+            if raw != folders[-1]:
+                log.error("%s\n", error)
+    if problems:
+        raise all_problems(problems, f"{len(folders)} datasets")
 
 
 def _raw_folder(name: str) -> Path:
@@ -108,7 +119,7 @@ def _one(raw: Path, root: Path, args) -> None:
         from delightsam_pipeline.preprocessing.report.page import write_report
 
         log.info("report: %s", write_report(dataset, target, train))
-    log.info("next: dlsam_train %s 0\n", train)
+    log.info("next: dlsam_train %s 0\n", shlex.quote(train))
 
 
 main = command(parser, _work)

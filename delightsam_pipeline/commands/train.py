@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -94,7 +95,7 @@ def _work(args) -> int:
     if not finished:
         log.info("stopped and saved; the same command goes on")
         return stop.code
-    log.info("model in %s\nnext: dlsam_predict -i IMAGES -o OUTPUT -m %s", target, target)
+    log.info("model in %s\nnext: dlsam_predict -i IMAGES -o OUTPUT -m %s", target, shlex.quote(str(target)))
     return 0
 
 

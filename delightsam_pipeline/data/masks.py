@@ -204,7 +204,9 @@ def _undeclared(found: dict[Code, int], declared, path: Path, fix: str | None = 
     declared = sorted(code if isinstance(code, tuple) else (code,) for code in declared)
     codes = sorted(found)
     shown = " ".join(map(code_text, codes[:20])) + (f" and {len(codes) - 20} more" if len(codes) > 20 else "")
-    if fix is None and 1 < len(codes) == len(declared):
+    # a mask that holds a declared value too means what it says by it
+    strange = not set(codes) & set(declared[1:])
+    if fix is None and strange and 1 < len(codes) == len(declared):
         entry = ", ".join(f'"{code_text(code)}": {value}' for code, (value,) in zip(codes, declared, strict=True))
         fix = f'if that is what they mean, write "mask_values": {{{entry}}} in dataset.json, else mend the mask'
     elif fix is None:

@@ -29,6 +29,11 @@ _DAMAGED = (OSError, EOFError, BadZipFile, zlib.error, ValueError, KeyError, Typ
 
 
 def key_of(case: Case, dataset: Dataset) -> str:
+    """Changes with all that a look depends on: how the case reads, and what was not annotated in it."""
+    return digest(VERSION, reading_key(case, dataset), case.not_annotated)
+
+
+def reading_key(case: Case, dataset: Dataset) -> str:
     """Changes with all that reading a case depends on: its files, what they mean, and the code that reads them.
 
     Raises UserError when a file is not there.
@@ -39,7 +44,7 @@ def key_of(case: Case, dataset: Dataset) -> str:
     able = [[os.access(path, os.R_OK) for path in files], importlib.util.find_spec("imagecodecs") is not None]
     # a list of cases may come to mean the files of another folder that are called and dated the same
     named = [[path.parent.name, *identity(path)] for path in files]
-    return digest(VERSION, __version__, named, case.not_annotated, meaning, able)
+    return digest(__version__, named, meaning, able)
 
 
 def load(folder: Path, case: Case, key: str) -> Look | None:

@@ -21,7 +21,7 @@ from delightsam_pipeline.plans.draft import shown
 from delightsam_pipeline.plans.findings import Finding, counted, table
 from delightsam_pipeline.plans.finetuning import Pretrained
 from delightsam_pipeline.plans.fingerprint import as_nnunet, fingerprint
-from delightsam_pipeline.plans.look_files import key_of
+from delightsam_pipeline.plans.look_files import reading_key
 from delightsam_pipeline.plans.overrides import check_overrides
 from delightsam_pipeline.plans.plan import Plan
 from delightsam_pipeline.plans.planner import make_plan
@@ -148,7 +148,7 @@ def preprocess(dataset: Dataset, plan: Plan, folder: Path, workers: int | None =
     cases = make_folder(folder / "cases")
     remove_leftovers(cases)
     _remove_strangers(cases, {case.name for case in dataset.cases})
-    inputs = {case.name: key_of(case, dataset) for case in dataset.cases}
+    inputs = {case.name: reading_key(case, dataset) for case in dataset.cases}
     todo = [case for case in dataset.cases if not is_complete(cases, case.name, inputs[case.name], plan)]
     alone = replace(dataset, cases=())  # every case is pickled apart
     work = functools.partial(_prepare, dataset=alone, plan=plan, folder=cases, inputs=inputs)

@@ -184,6 +184,7 @@ def test_a_dataset_is_named_twice(raw, fails):
         ("predict", ["-i", "", "-o", "b"], ["the path is empty"]),
         ("predict", ["-i", "a", "-o", "b", "--checkpoint", "last"], ["'last'", "final", "best"]),
         ("plan_and_preprocess", ["-d", "7", "--gpu-memory", "lots"], ["'lots' is not an amount of memory"]),
+        ("plan_and_preprocess", ["-d", "7", "--gpu-memory", "0.3"], ["0.3 GB is too little, give at least 0.5"]),
     ],
 )
 def test_a_wrong_option(command, arguments, words, refuses):

@@ -72,3 +72,18 @@ def test_the_same_from_python(raw, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         plan = plan_dataset(load_dataset(raw), tmp_path / "out", overrides={"patch_size": (96, 128)}, max_size=128)
     assert plan.patch_size == (96, 128) and plan == load_plan(tmp_path / "out" / "plan.json")
+
+
+def test_one_broken_dataset_does_not_hide_the_others(empty, make_pictures, call):
+    for name in ("Dataset007_Squares", "Dataset008_Others"):
+        make_pictures(empty / "dlsam" / "raw" / name)
+    (empty / "dlsam" / "raw" / "Dataset007_Squares" / "imagesTr" / "case1_0000.png").write_bytes(b"")
+    answer = call("plan_and_preprocess", "-d", "7", "8", "--plan-only")
+    assert answer.code == 2 and "case1_0000.png: cannot be read" in answer.err
+    assert (empty / "dlsam" / "preprocessed" / "Dataset008_Others" / "plan.json").is_file()
+
+
+def test_names_are_looked_up_before_anything_is_done(empty, make_pictures, call):
+    make_pictures(empty / "dlsam" / "raw" / "Dataset007_Squares")
+    assert call("plan_and_preprocess", "-d", "7", "9", "--plan-only").code == 2
+    assert not (empty / "dlsam" / "preprocessed").exists()

@@ -288,3 +288,15 @@ def test_an_animation_is_no_mask(tmp_path):
     (tmp_path / "a.gif").write_bytes(buffer.getvalue())
     with pytest.raises(UserError, match=r"a\.gif: .*2"):
         read(tmp_path / "a.gif")
+
+
+def test_no_meaning_is_guessed_for_values_beside_declared_ones(tmp_path):
+    """1 is declared, so that 7 is a mistake and no other way of writing 2."""
+    file = tmp_path / "a.png"
+    plane = np.zeros((40, 40), np.uint8)
+    plane[5:15, 5:15], plane[20:30, 20:30] = 1, 7
+    PIL.Image.fromarray(plane).save(file)
+    labels = Labels.parse({"background": 0, "a": 1, "b": 2}, tmp_path / "dataset.json")
+    with pytest.raises(UserError, match="found 0 1 7; declare them") as error:
+        read(file, labels)
+    assert '"7"' not in str(error.value)

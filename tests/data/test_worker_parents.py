@@ -27,7 +27,8 @@ def never_ends(case):
         time.sleep(600)
 """
 BEGIN = """
-import os, sys, threading, multiprocessing
+import os, signal, sys, threading, multiprocessing
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background have it ignored
 from pathlib import Path
 import tasks
 from delightsam_pipeline.commands.common import run
@@ -101,7 +102,7 @@ def test_workers_end_with_their_parent_in_the_middle_of_a_case(tmp_path, number,
         workers = [int(file.name.split("-")[1]) for file in tmp_path.glob("worker-*")]
         assert all(map(is_running, [parent.pid, *workers]))
         parent.send_signal(number)
-        output = parent.communicate(timeout=10)[0]
+        output = parent.communicate(timeout=60)[0]
         assert wait_for(lambda: not any(map(is_running, workers)), 5)
     finally:
         for pid in filter(is_running, [parent.pid, *workers]):
@@ -121,4 +122,4 @@ def test_ctrl_c_reaches_the_parent_alone(tmp_path):
         assert {os.getpgid(pid) for pid in workers}.isdisjoint({os.getpgid(parent.pid)})
     finally:
         parent.terminate()
-        parent.communicate(timeout=10)
+        parent.communicate(timeout=60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def _has_masks(folder: Path) -> bool:
         return True
     value = read_json(folder / "dataset.json") if os.path.isfile(folder / "dataset.json") else None
     if isinstance(value, dict) and "labels" in value:
-        fix = f"nothing needs to be converted: dlsam_plan_and_preprocess -d {folder}"
+        fix = f"nothing needs to be converted: dlsam_plan_and_preprocess -d {shlex.quote(str(folder))}"
         raise UserError("is a raw dataset already", file=folder, fix=fix)
     return False
 
