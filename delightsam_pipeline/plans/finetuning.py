@@ -12,19 +12,11 @@ from delightsam_pipeline.files import read_json
 from delightsam_pipeline.paths import means
 from delightsam_pipeline.plans.fingerprint import Fingerprint
 from delightsam_pipeline.plans.modalities import lookup
-from delightsam_pipeline.plans.plan import Plan, load_plan
+from delightsam_pipeline.plans.plan import DECISIONS, Plan, load_plan
 
-# what trained weights are used to; labels, training and augmentation stay the new dataset's own
-_TAKEN = (
-    "slicing_axis",
-    "input",
-    "scaling",
-    "spacing",
-    "patch_size",
-    "tile_overlap",
-    "normalisation",
-    "resampling",
-)
+# the others are what trained weights are used to
+_OWN = ("modality", "augmentation", "training")
+_TAKEN = tuple(name for name in DECISIONS if name not in _OWN)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import numpy as np
 from delightsam_pipeline.data.formats import describe
 from delightsam_pipeline.data.image import Grid, Image
 from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.plans.layout import STRIDE
 from delightsam_pipeline.plans.plan import Plan
 from delightsam_pipeline.preprocessing.normalisation import normalise
 from delightsam_pipeline.preprocessing.resampling import resize, resize_labels, return_matrix
 
-STRIDE = 4
 _LARGEST_SIDE = 16384
 
 

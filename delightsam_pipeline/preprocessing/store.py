@@ -1,6 +1,7 @@
 """The preprocessed store: all that training needs of a dataset, in a folder that can be carried elsewhere.
 
-fingerprint.json  plan.json  splits_final.json  groups.json (case -> patient or video)
+fingerprint.json  dataset_fingerprint.json (as nnU-Net has it)  looks/ (what was measured on single cases)
+plan.json  splits_final.json  groups.json (case -> patient or video)
 annotated.json (case -> classes annotated in it, where that is not all)
 cases/CASE.slices.npy  slices, float16 [Z, C, h, w]
 cases/CASE.mask.npy    labels beside them, uint8 or int16 [Z, h, w]

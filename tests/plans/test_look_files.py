@@ -193,47 +193,42 @@ def test_several_channels_come_back_as_they_were(tmp_path, make_dataset, ask):
     )
 
 
-@pytest.fixture
-def metaimages(tmp_path):
-    """Five volumes whose voxels lie beside their headers."""
-    folder = tmp_path / "raw" / "Dataset003_Meta"
-    for part in ("imagesTr", "labelsTr"):
-        (folder / part).mkdir(parents=True)
-    for number in range(5):
-        label = np.zeros((6, 12, 14), np.uint8)
-        label[2:4, 3:8, 4:9] = 1
-        image = np.random.default_rng(number).normal(size=label.shape).astype(np.float32)
-        for array, name in ((image, f"imagesTr/c{number}_0000.mhd"), (label, f"labelsTr/c{number}.mhd")):
-            SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), str(folder / name))
-    labels = {"background": 0, "spot": 1}
-    write_json(folder / "dataset.json", {"channel_names": {"0": "MRI"}, "labels": labels, "file_ending": ".mhd"})
-    return folder
-
-
-def test_voxels_beside_a_header_belong_to_the_case(metaimages, ask):
-    before = ask(load_dataset(metaimages))[0].cases[0]
-    voxels = metaimages / "labelsTr" / "c0.raw"
-    array = np.frombuffer(voxels.read_bytes(), np.uint8).copy()
-    array[np.flatnonzero(array)[5:]] = 0
-    voxels.write_bytes(array.tobytes())
-    later(voxels)
-    print_, read = ask(load_dataset(metaimages))
-    assert read == "c0" and print_.cases[0].voxels == {"spot": 5} != before.voxels
-    assert print_.cases[0].label_sha256 != before.label_sha256
-
-
-def test_a_spacing_file_that_is_added_or_changed_is_seen(tmp_path, ask):
-    folder = tmp_path / "raw" / "Dataset004_Stacks"
+def five_volumes(folder: Path, ending: str, write) -> Path:
+    """A raw dataset of MRI volumes, c0 to c4, with one class; write(file, array) makes the files."""
     for part in ("imagesTr", "labelsTr"):
         (folder / part).mkdir(parents=True)
     for number in range(5):
         label = np.zeros((6, 40, 44), np.uint8)
         label[2:4, 3:18, 4:29] = 1
         image = np.random.default_rng(number).integers(0, 255, label.shape, np.uint8)
-        for array, name in ((image, f"imagesTr/c{number}_0000.tif"), (label, f"labelsTr/c{number}.tif")):
-            tifffile.imwrite(folder / name, array, photometric="minisblack")
+        write(folder / "imagesTr" / f"c{number}_0000{ending}", image)
+        write(folder / "labelsTr" / f"c{number}{ending}", label)
     labels = {"background": 0, "spot": 1}
-    write_json(folder / "dataset.json", {"channel_names": {"0": "MRI"}, "labels": labels})
+    write_json(folder / "dataset.json", {"channel_names": {"0": "MRI"}, "labels": labels, "file_ending": ending})
+    return folder
+
+
+def test_voxels_beside_a_header_belong_to_the_case(tmp_path, ask):
+    def write(file, array):
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), str(file))
+
+    folder = five_volumes(tmp_path / "raw" / "Dataset003_Meta", ".mhd", write)
+    before = ask(load_dataset(folder))[0].cases[0]
+    voxels = folder / "labelsTr" / "c0.raw"
+    array = np.frombuffer(voxels.read_bytes(), np.uint8).copy()
+    array[np.flatnonzero(array)[5:]] = 0
+    voxels.write_bytes(array.tobytes())
+    later(voxels)
+    print_, read = ask(load_dataset(folder))
+    assert read == "c0" and print_.cases[0].voxels == {"spot": 5} != before.voxels
+    assert print_.cases[0].label_sha256 != before.label_sha256
+
+
+def test_a_spacing_file_that_is_added_or_changed_is_seen(tmp_path, ask):
+    def write(file, array):
+        tifffile.imwrite(file, array, photometric="minisblack")
+
+    folder = five_volumes(tmp_path / "raw" / "Dataset004_Stacks", ".tif", write)
     assert {finding.level for finding in ask(load_dataset(folder))[0].findings} == {"error"}
     for z in (2.5, 9.0):
         for number in range(5):
