@@ -3,46 +3,26 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import torch
-from tqdm import tqdm
-
-from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.evaluation.summary import TRAINED_ON, mean_dice
 from delightsam_pipeline.evaluation.tables import table
 from delightsam_pipeline.files import make_folder, remove_leftovers
 from delightsam_pipeline.inference.model_folder import save_weights
 from delightsam_pipeline.training.checkpoint import save_checkpoint
+from delightsam_pipeline.training.clock import Clock
+from delightsam_pipeline.training.epoch import log_epoch, run_epoch
 from delightsam_pipeline.training.folder import describe, remove_scores, remove_weights, require_free
 from delightsam_pipeline.training.loading import batches
 from delightsam_pipeline.training.report import write_history
-from delightsam_pipeline.training.schedule import learning_rate
 from delightsam_pipeline.training.setup import Run
-from delightsam_pipeline.training.step import Sums, train_step
 from delightsam_pipeline.training.validation import Stopped, overall, validate, write_validation
 
 log = logging.getLogger(__name__)
 SAVE_EVERY_S = 300.0
 VALIDATION_SHARE = 0.1  # of the time, at most
-_TASK_FIGURES = (
-    "loss {mask_loss:.3f} + patch {patch_loss:.3f}  patch precision {patch_precision:.2f} recall {patch_recall:.2f}"
-)
-
-
-class Clock:
-    """Wall time of a run over all its sittings, and since its last checkpoint."""
-
-    def __init__(self, before: float) -> None:
-        self.begin = time.monotonic() - before
-        self.saved = time.monotonic()
-
-    def elapsed(self) -> float:
-        """Seconds of training so far."""
-        return time.monotonic() - self.begin
 
 
 def train(run: Run, stop: Callable[[], bool] = lambda: False) -> bool:
@@ -57,10 +37,10 @@ def train(run: Run, stop: Callable[[], bool] = lambda: False) -> bool:
         if run.stage.whole:
             require_free(run.folder, run.options.restart)
         remove_weights(run.folder)
-    clock = Clock(run.progress.elapsed)
-    if run.stage.whole and (_goes_on(run, clock) or not (run.folder / "model.json").is_file()):
+    clock = Clock(run.length, run.progress)
+    if run.stage.whole and (clock.goes_on() or not (run.folder / "model.json").is_file()):
         describe(run)
-    if _goes_on(run, clock):
+    if clock.goes_on():
         remove_scores(run.folder)
         loader = batches(run.sources, run.options.seed, run.progress.step, run.options.workers, run.stage.period)
         try:
@@ -84,81 +64,21 @@ def _epochs(run: Run, clock: Clock, loader: Iterator, stop: Callable[[], bool]) 
     progress = run.progress
     if run.length.seconds is not None and run.stage.validates and not progress.validation_seconds:
         progress.validation_seconds = _expected_validation(run)
-    while _goes_on(run, clock):
-        row = _epoch(run, clock, loader, stop)
+    while clock.goes_on():
+        row = run_epoch(run, clock, loader, stop)
         if row is None:
             return False
-        if _done(run, clock) < 1 and _validation_is_due(run, clock):
+        if clock.done() < 1 and _validation_is_due(run, clock):
             try:
                 row |= _validate(run, clock, stop)
             except Stopped:
                 log.info("the validation after epoch %d is left out", progress.epoch)
         row["elapsed"] = clock.elapsed()
         progress.history.append(row)
-        _log_epoch(row, _done(run, clock))
+        log_epoch(row, clock.done())
         if time.monotonic() - clock.saved > SAVE_EVERY_S or progress.epoch == 1:
             _save(run, clock)
     return True
-
-
-def _done(run: Run, clock: Clock) -> float:
-    return run.length.progress(run.progress.step, clock.elapsed(), run.progress.validation_seconds)
-
-
-def _goes_on(run: Run, clock: Clock) -> bool:
-    """Whether there are steps left; however short its time, a run makes one."""
-    return _done(run, clock) < 1 or (run.length.seconds is not None and run.progress.step == 0)
-
-
-def _epoch(run: Run, clock: Clock, loader: Iterator, stop: Callable[[], bool]) -> dict[str, Any] | None:
-    """Steps to the epoch's end or the run's; the row for the history, None when stopped (steps so far count)."""
-    progress, count = run.progress, run.length.steps_per_epoch
-    run.model.train()
-    sums, begin = Sums(), time.monotonic()
-    name = f"epoch {progress.epoch + 1}"
-    with tqdm(total=count, initial=progress.step % count, desc=name, disable=None, leave=False) as bar:
-        while not sums.steps or (progress.step % count and _done(run, clock) < 1):
-            if stop():
-                return None
-            rate = _step(run, clock, _next(loader, run.options.workers), sums)
-            bar.update()
-    progress.epoch += 1
-    row = sums.row()
-    if not all(map(math.isfinite, row.values())):
-        where = f"epoch {progress.epoch}"
-        fix = "start again with --restart; if it happens again, look for broken images"
-        raise UserError("the loss is no longer a finite number", file=run.folder, found=where, fix=fix)
-    seconds = (time.monotonic() - begin) / sums.steps
-    return {"epoch": progress.epoch, "step": progress.step, "learning_rate": rate, **row, "seconds_per_step": seconds}
-
-
-def _next(loader: Iterator, workers: int) -> dict[str, Any]:
-    """The next batch; a loader process that died is the user's to mend."""
-    try:
-        return next(loader)
-    except RuntimeError as error:
-        if not workers:
-            raise
-        fix = (
-            "if nothing was said above, memory ran out: give fewer --workers, or 0; the run goes on from its checkpoint"
-        )
-        raise UserError("a loader process has died", fix=fix) from error
-
-
-def _step(run: Run, clock: Clock, batch: dict[str, Any], sums: Sums) -> float:
-    """One step; returns the learning rate it had."""
-    plan = run.plans[batch["head"]]
-    rate = learning_rate(plan.training.learning_rate, _done(run, clock), plan.training.warmup)
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate
-    try:
-        train_step(run.model, batch, plan, run.optimizer, run.device, sums, run.stage.objective)
-    except torch.OutOfMemoryError:
-        fix = "plan again with a smaller --gpu-memory, or take a smaller teacher if it was one's turn"
-        raise UserError("the device's memory does not suffice for a step", found=run.device.reason, fix=fix) from None
-    run.progress.step += 1
-    run.average.update(run.model, run.progress.step)
-    return rate
 
 
 def _validation_is_due(run: Run, clock: Clock) -> bool:
@@ -199,13 +119,6 @@ def _scores(summaries: Mapping[str, dict[str, Any]]) -> dict[str, float | None]:
     """What a row of the history says of a validation: mean Dice, and that of each head when there are several."""
     per_head = {f"dice_{head}": mean_dice(summary) for head, summary in summaries.items()} if len(summaries) > 1 else {}
     return {"dice": overall(summaries), **per_head}
-
-
-def _log_epoch(row: dict[str, Any], done: float) -> None:
-    dice = f"  validation Dice {row['dice']:.3f}" if row.get("dice") is not None else ""
-    figures = "feature error {feature_error:.4f}" if "feature_error" in row else _TASK_FIGURES
-    figures = figures.format(**row)
-    log.info("epoch %d (%.0f %%)  %s  %.2f s/step%s", row["epoch"], 100 * done, figures, row["seconds_per_step"], dice)
 
 
 def _save(run: Run, clock: Clock) -> None:
