@@ -20,7 +20,9 @@ from pathlib import Path
 import numpy as np
 from common import RESULTS, commit, hardware
 
-from delightsam_pipeline.data.dataset import Case, Dataset, check_case, load_dataset
+from delightsam_pipeline.data.cases import Case
+from delightsam_pipeline.data.checks import check_case
+from delightsam_pipeline.data.dataset import Dataset, load_dataset
 from delightsam_pipeline.data.splits import fold_cases
 from delightsam_pipeline.evaluation.metrics import case_metrics
 from delightsam_pipeline.evaluation.summary import CaseResult, summarise

@@ -29,7 +29,8 @@ import numpy as np
 from common import RESULTS, commit, hardware
 from PIL import Image
 
-from delightsam_pipeline.data.dataset import check_case, load_dataset
+from delightsam_pipeline.data.checks import check_case
+from delightsam_pipeline.data.dataset import load_dataset
 from delightsam_pipeline.files import read_json, write_json
 
 LOOK_S = 0.2

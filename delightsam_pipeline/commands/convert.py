@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from delightsam_pipeline.commands.common import Parser, command, folder, log
-from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.commands.new_folder import add_output, require_dataset_name, require_new
+from delightsam_pipeline.errors import UserError, listed
 
-_DATASET_NAME = re.compile(r"Dataset\d{3,}_.+")
 _MOST_NAMES, _MOST_GROUPS = 5, 6
 
 
@@ -31,7 +31,7 @@ def parser() -> Parser:
         help="a folder with images/ and labels/ or masks/, a Medical Decathlon or nnU-Net v1 dataset, a CSV of paths, "
         "a folder of images, or folders of DICOM series in any depth; which of them is seen from the content",
     )
-    p.add_argument("-o", "--output", type=folder, required=True, metavar="DatasetXXX_Name", help="new or empty folder")
+    add_output(p, "DatasetXXX_Name")
     p.add_argument("--images", type=folder, metavar="DIR", help="folder of images, the same as INPUT")
     p.add_argument("--masks", type=folder, metavar="DIR", help="folder of masks, called as the cases are")
     p.add_argument(
@@ -71,14 +71,16 @@ def _label(text: str) -> tuple[str, str | None]:
 
 def _work(args) -> None:
     sources = _sources(args)
-    _check_output(args.output, [*sources, *filter(None, [args.masks])])
+    require_new(args.output)
+    _require_outside(args.output, [*sources, *filter(None, [args.masks])])
+    require_dataset_name(args.output)
 
     from delightsam_pipeline.data.convert import convert, plan_conversion
     from delightsam_pipeline.data.sources.recognise import recognise
     from delightsam_pipeline.plans.identification import DICOM_TAGS
 
     found = recognise(sources, args.masks)
-    _check_output(args.output, _folders(found, sources))
+    _require_outside(args.output, _folders(found, sources))
     log.info("recognised: %s in %s", found.layout, found.place)
     labels = dict(args.labels or ())
     if len(labels) < len(args.labels or ()):
@@ -91,9 +93,8 @@ def _work(args) -> None:
     copied = convert(conversion, args.output, args.link)
     if copied:
         log.warning("%d files could not be linked to and were copied", copied)
-    if not _DATASET_NAME.fullmatch(args.output.resolve().name):
-        log.warning("%s: nnU-Net, and ids such as -d 301, need a name such as Dataset301_Lung", args.output)
     log.info("written to %s; check the names in its dataset.json", args.output)
+    log.info("what was copied was not looked into: the next command reads every case and tells what is damaged")
     log.info("next: dlsam_plan_and_preprocess -d %s", shlex.quote(str(args.output)))
 
 
@@ -105,9 +106,7 @@ def _sources(args) -> list[Path]:
     return given[0]
 
 
-def _check_output(output: Path, sources: Iterable[Path]) -> None:
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError("exists and is not an empty folder", file=output, fix="choose another -o, or remove it")
+def _require_outside(output: Path, sources: Iterable[Path]) -> None:
     for source in sources:
         if output.resolve().is_relative_to(source.resolve()):
             raise UserError("lies in the source, which is never changed", file=output, fix="choose another -o")
@@ -127,8 +126,7 @@ def _tell(conversion, with_cases: bool) -> None:
     log.info("%d cases for training, %d for testing", len(found.train), len(found.test))
     alone = [case.name for case in found.test if case.label is None]
     if alone:
-        more = f" and {len(alone) - _MOST_NAMES} more" if len(alone) > _MOST_NAMES else ""
-        log.info("without a mask, so in imagesTs: %s%s", ", ".join(alone[:_MOST_NAMES]), more)
+        log.info("without a mask, so in imagesTs: %s", listed(alone, _MOST_NAMES))
     if conversion.decoded:
         log.info("%d files are made anew out of DICOM; nothing but values and geometry is kept", conversion.decoded)
     if with_cases:

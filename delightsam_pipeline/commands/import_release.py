@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from delightsam_pipeline import __version__
-from delightsam_pipeline.commands.common import Parser, command, folder, log
+from delightsam_pipeline.commands.common import Parser, command, log
+from delightsam_pipeline.commands.new_folder import add_output, require_new
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.plans.modalities import Modality, lookup
 from delightsam_pipeline.plans.release import RELEASE_MODALITIES, release_plan
@@ -32,7 +33,7 @@ def parser() -> Parser:
         help="dermoscopy, X-ray, ultrasound, fundus, microscopy or endoscopy (by any name dataset.json takes, or by "
         "the release's number 0 to 5) and its checkpoint, one to six of them",
     )
-    p.add_argument("-o", "--output", type=folder, required=True, metavar="MODEL", help="folder to write, new or empty")
+    add_output(p, "MODEL")
     return p
 
 
@@ -53,8 +54,7 @@ def _work(args) -> None:
     for file in files.values():
         if not file.is_file():
             raise UserError("no such weights file", file=file)
-    if args.output.exists() and (not args.output.is_dir() or any(args.output.iterdir())):
-        raise UserError("exists and is not an empty folder", file=args.output, fix="choose another -o, or remove it")
+    require_new(args.output)
 
     from delightsam_pipeline.inference.model_folder import describe_model, save_weights
     from delightsam_pipeline.model.checkpoints import load_tensors

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from delightsam_pipeline.data.labels import Labels
-from delightsam_pipeline.errors import UserError, all_problems
+from delightsam_pipeline.errors import UserError, all_problems, listed
 
 _MAGIC = frozenset("*?[")  # what makes a pattern of a name
 _EXAMPLE = '{"CASE": ["liver"], "lung_*": ["lung", "nodule"]}'
@@ -70,8 +70,8 @@ class Annotations:
         odd = [key for key in self.by_case if key not in known]
         unknown = [key for key in odd if not (_is_pattern(key) and any(fnmatchcase(name, key) for name in known))]
         if unknown:
-            found = ", ".join(unknown[:10])
-            raise UserError("'annotated' has cases that are not in the dataset", file=self.file, found=found)
+            problem = "'annotated' has cases that are not in the dataset"
+            raise UserError(problem, file=self.file, found=listed(unknown, 10))
         nowhere = set(self.classes).intersection(*(self.missing(case) for case in cases))
         if nowhere:
             found, fix = ", ".join(sorted(nowhere)), "take them out of 'labels', or mend 'annotated'"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from delightsam_pipeline.data.dicom_files import is_series, series_files
 from delightsam_pipeline.data.formats import ENDINGS, ending_of, known_ending, stem_of
-from delightsam_pipeline.errors import UserError, all_problems
+from delightsam_pipeline.errors import UserError, all_problems, listed
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 _log = logging.getLogger(__name__)
@@ -70,8 +70,7 @@ def tell_passed_over(folder: Path, used: Collection[Path]) -> None:
     left = [f.name for f in folder.iterdir() if f.name not in known and not f.name.startswith(".")]
     left = sorted(name for name in left if not name.lower().endswith(_NOTES))
     if left:
-        more = f" and {len(left) - 3} more" if len(left) > 3 else ""
-        _log.warning("%s: passed over, since they are no images to read here: %s%s", folder, ", ".join(left[:3]), more)
+        _log.warning("%s: passed over, since they are no images to read here: %s", folder, listed(left, 3))
 
 
 def _single_case(path: Path, channels: int, ending: str | None) -> Case:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
 from delightsam_pipeline.data.annotations import require_unseen
 from delightsam_pipeline.data.cases import Case
+from delightsam_pipeline.data.dataset import Dataset
 from delightsam_pipeline.data.fitting import fitted
 from delightsam_pipeline.data.formats import describe, read_case, read_stored
 from delightsam_pipeline.data.image import Image
 from delightsam_pipeline.data.masks import read_labels
 from delightsam_pipeline.errors import UserError, all_problems
-
-if TYPE_CHECKING:
-    from delightsam_pipeline.data.dataset import Dataset
 
 _MOST_VOXELS = 2**31  # of one case; its classes and the labels on the network's grid take several times that
 
@@ -44,7 +41,7 @@ def check_case(case: Case, dataset: Dataset) -> tuple[Image, Image]:
             label = read_stored(case.label)
     if image is not None and label is not None:
         with _gathered(problems):
-            label = fitted(label, image, dataset.fix_geometry)
+            label = fitted(label, image, dataset.fix_geometry, dataset.labels.ignore)
     if problems:
         raise all_problems(problems, f"case {case.name}")
     return image, label

@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from delightsam_pipeline.data.annotations import Annotations
-from delightsam_pipeline.data.cases import Case, group_cases, input_cases, list_files, no_images, tell_passed_over
-from delightsam_pipeline.data.checks import check_case
+from delightsam_pipeline.data.cases import Case, group_cases, list_files, no_images, tell_passed_over
 from delightsam_pipeline.data.formats import ENDINGS, ending_of, stem_of
 from delightsam_pipeline.data.labels import Labels
-from delightsam_pipeline.errors import UserError, all_problems
+from delightsam_pipeline.errors import UserError, all_problems, listed
 from delightsam_pipeline.files import read_json
-
-__all__ = ["Case", "Dataset", "Definitions", "check_case", "input_cases", "load_dataset", "load_definitions"]
 
 _log = logging.getLogger(__name__)
 _CASE_NAME = re.compile(r"[^./\\\0][^/\\\0]*")  # files are named after cases
@@ -65,7 +62,7 @@ class Dataset:
 
 
 def load_dataset(folder: Path, fix_geometry: bool = False) -> Dataset:
-    """Read dataset.json and find the training cases; no image is opened (see `check_case`).
+    """Read dataset.json and find the training cases; no image is opened (see `checks.check_case`).
 
     Raises UserError that says everything found wrong: entries of dataset.json, or files missing and surplus.
     """
@@ -245,7 +242,7 @@ def _grouped(cases: tuple[Case, ...], groups: dict[str, str], file: Path) -> tup
     """The cases with their groups; a case without one stays its own group."""
     unknown = sorted(groups.keys() - {case.name for case in cases})
     if unknown:
-        raise UserError("'group' has cases that are not in the dataset", file=file, found=", ".join(unknown[:10]))
+        raise UserError("'group' has cases that are not in the dataset", file=file, found=listed(unknown, 10))
     return tuple(replace(case, group=groups.get(case.name, case.name)) for case in cases)
 
 

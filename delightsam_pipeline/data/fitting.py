@@ -34,12 +34,13 @@ def require_fit(mask: Image, image: Image) -> Image:
     return mask
 
 
-def fitted(mask: Image, image: Image, fix_geometry: bool = False) -> Image:
+def fitted(mask: Image, image: Image, fix_geometry: bool = False, ignore: int | None = None) -> Image:
     """A training case's mask on its image's grid; its notes say when it had to be brought there.
 
     A picture's mask may be larger with the same shape. Another grid is accepted with `fix_geometry` only: of a volume
     when both overlap in space, of a picture when both have the same shape. Then each voxel of the image gets the
     value of the mask's nearest voxel, and 0 where the mask does not reach.
+    ignore : the value that means no label, None when there is none.
     Raises UserError when it does not fit, and when a label of a volume's mask has no voxel left.
     """
     if not (mask.grid.physical or image.grid.physical) and mask.grid.shape[0] == image.grid.shape[0] == 1:
@@ -49,7 +50,7 @@ def fitted(mask: Image, image: Image, fix_geometry: bool = False) -> Image:
     except UserError:
         if not (mask.grid.physical and image.grid.physical):
             raise
-        return _resampled(mask, image, fix_geometry)
+        return _resampled(mask, image, fix_geometry, ignore)
 
 
 def _fitted_picture(mask: Image, image: Image, fix_geometry: bool) -> Image:
@@ -82,7 +83,7 @@ def _has_shape(grid: Grid, image: Grid, least: float = 0.0) -> bool:
     return abs(width * rows / height - columns) <= 1 and abs(height * columns / width - rows) <= 1
 
 
-def _resampled(mask: Image, image: Image, fix_geometry: bool) -> Image:
+def _resampled(mask: Image, image: Image, fix_geometry: bool, ignore: int | None) -> Image:
     """A volume's mask on its image's grid, when that was asked for and makes sense."""
     share, other, together = overlap(image.grid, mask.grid), image.source, "check that the files belong together"
     if not share and not overlap(mask.grid, image.grid):
@@ -94,22 +95,27 @@ def _resampled(mask: Image, image: Image, fix_geometry: bool) -> Image:
         raise UserError(f"does not lie on the same grid as {other}", **_grids(mask, image, position), fix=fix)
     array = nearest_on(mask.array[0], mask.grid, image.grid)[None]
     lost = np.setdiff1d(mask.array[0], array)
-    lost = lost[lost > 0]
+    lost = lost[_drawn(lost, ignore)]
     if lost.size:
-        what = f"nothing of label {', '.join(map(str, lost))}" if array.any() else "nothing"
+        what = f"nothing of label {', '.join(map(str, lost))}" if _drawn(array, ignore).any() else "nothing"
         found = _grids(mask, image, position=True)
         raise UserError(f"has {what} within {other} after resampling", **found, fix=together)
     note = f"{RESAMPLED}; it had {describe(mask.grid)} and covers {share:.0%} of the image"
-    outside = _drawn_outside(mask, image.grid)
+    outside = _drawn_outside(mask, image.grid, ignore)
     if outside > _TOLD_OUTSIDE:
         note += f"; {outside:.0%} of what is drawn lies outside the image"
     return replace(mask, array=array, grid=image.grid, orientation=image.orientation, notes=(*mask.notes, note))
 
 
-def _drawn_outside(mask: Image, grid: Grid) -> float:
+def _drawn(labels: np.ndarray, ignore: int | None) -> np.ndarray:
+    """Where integers are labels: neither background nor what is left out of training."""
+    return labels > 0 if ignore is None else (labels > 0) & (labels != ignore)
+
+
+def _drawn_outside(mask: Image, grid: Grid, ignore: int | None) -> float:
     """The share, 0..1, of a mask's voxels with a label that lie outside of a grid."""
     inside = nearest_on(np.ones(grid.shape, np.uint8), grid, mask.grid)
-    drawn = mask.array[0] > 0
+    drawn = _drawn(mask.array[0], ignore)
     return np.count_nonzero(drawn & (inside == 0)) / max(1, np.count_nonzero(drawn))
 
 

@@ -12,7 +12,7 @@ from delightsam_pipeline.data.fitting import require_fit
 from delightsam_pipeline.data.formats import read_stored
 from delightsam_pipeline.data.image import Image
 from delightsam_pipeline.data.labels import Code, Labels, code_text, storage_type
-from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.errors import UserError, listed
 
 _WHOLE = 1e-3  # scaled integers come back as floats this near to whole numbers
 _GREY = 8  # channels this near to each other are a grey that JPEG has tinted
@@ -203,7 +203,7 @@ def _undeclared(found: dict[Code, int], declared, path: Path, fix: str | None = 
     """The error for values that nobody declared, with the entry for dataset.json that may declare them."""
     declared = sorted(code if isinstance(code, tuple) else (code,) for code in declared)
     codes = sorted(found)
-    shown = " ".join(map(code_text, codes[:20])) + (f" and {len(codes) - 20} more" if len(codes) > 20 else "")
+    shown = listed([code_text(code) for code in codes], 20, " ")
     # a mask that holds a declared value too means what it says by it
     strange = not set(codes) & set(declared[1:])
     if fix is None and strange and 1 < len(codes) == len(declared):

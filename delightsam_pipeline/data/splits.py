@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from delightsam_pipeline.errors import UserError, all_problems
+from delightsam_pipeline.errors import UserError, all_problems, listed
 from delightsam_pipeline.files import read_json
 
 _log = logging.getLogger(__name__)
 Split = dict[str, list[str]]
 _FOLDS = 5
 _SEED = 12345
+_SHOWN = 10
 
 
 def make_splits(names: Sequence[str], groups: Mapping[str, str]) -> list[Split]:
@@ -66,16 +67,16 @@ def load_splits(path: Path, names: Sequence[str]) -> list[Split]:
         if not train or not val:
             problems.append(UserError(f"fold {fold} has no cases to train or to validate on", file=path))
         if train & val:
-            found = _listed(train & val)
+            found = listed(sorted(train & val), _SHOWN)
             problems.append(UserError(f"fold {fold} trains and validates on the same cases", file=path, found=found))
         if (train | val) - known:
-            found = _listed((train | val) - known)
+            found = listed(sorted((train | val) - known), _SHOWN)
             problems.append(UserError(f"fold {fold} has cases that are not in the dataset", file=path, found=found))
     if problems:
         raise all_problems(problems, str(path))
     if known - used:
         message = "%s: %d cases are in no fold, so that only fold all trains on them: %s"
-        _log.warning(message, path, len(known - used), _listed(known - used))
+        _log.warning(message, path, len(known - used), listed(sorted(known - used), _SHOWN))
     return [{"train": sorted(set(s["train"])), "val": sorted(set(s["val"]))} for s in value]
 
 
@@ -84,12 +85,6 @@ def _is_split(value: Any) -> bool:
         return False
     parts = (value["train"], value["val"])
     return all(isinstance(part, list) and all(isinstance(n, str) for n in part) for part in parts)
-
-
-def _listed(names: set[str]) -> str:
-    shown = sorted(names)[:10]
-    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
-    return ", ".join(shown) + more
 
 
 def fold_cases(splits: Sequence[Split], fold: str, names: Sequence[str]) -> tuple[list[str], list[str]]:

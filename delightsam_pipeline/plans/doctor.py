@@ -119,13 +119,15 @@ def _rare(looks: Mapping[str, Look], dataset: Dataset) -> list[Finding]:
         return []
     file, found = str(dataset.folder / "dataset.json"), []
     for name in dataset.labels.classes:
+        known = sum(name in look.facts.voxels for look in looks.values())
+        partly = f", annotated in {known} of {len(looks)} cases" if known < len(looks) else ""
         if not seen[name]:
-            problem = f"a declared class occurs in no case; found no voxel of '{name}'"
+            problem = f"a declared class occurs in no case; found no voxel of '{name}'{partly}"
             fix = "take it out of 'labels', or check the masks; a model cannot learn it"
             found.append(Finding(level="warning", file=file, problem=problem, fix=fix))
         elif seen[name] == 1 < len(looks):
             case = next(case for case, look in looks.items() if look.facts.voxels.get(name))
-            problem = f"a declared class occurs in a single case; found '{name}' only in {case}"
+            problem = f"a declared class occurs in a single case; found '{name}' only in {case}{partly}"
             fix = "add cases that have it; it cannot be trained and validated both"
             found.append(Finding(level="warning", file=file, problem=problem, fix=fix))
     return found

@@ -9,6 +9,7 @@ import numpy as np
 
 from delightsam_pipeline.data.cases import Case
 from delightsam_pipeline.data.splits import Split
+from delightsam_pipeline.errors import listed
 from delightsam_pipeline.plans.findings import Finding
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def duplicates(looks: Mapping[str, Look], cases: Mapping[str, Case], splits: Seq
     fix = 'if they are of one patient or video, give them the same "group" in dataset.json'
     for cluster in _alike(firsts, looks):
         if len({cases[name].group for name in cluster}) > 1 and _is_parted(cluster, folds):
-            problem = f"nearly the same image is trained and validated on; {_others(cluster)} look alike"
+            problem = f"nearly the same image is trained and validated on; {listed(cluster, _SHOWN)} look alike"
             found.append(_warning(cluster, cases, problem, fix))
     return found
 
@@ -51,21 +52,16 @@ def _exact(cluster: list[str], looks: Mapping[str, Look], cases: Mapping[str, Ca
     differ = len({looks[name].facts.label_sha256 for name in cluster}) > 1
     masks = ", with masks that differ" if differ else ""
     if _is_parted(cluster, folds):
-        problem = f"the same image is trained and validated on; {_others(cluster)} are one image{masks}"
+        problem = f"the same image is trained and validated on; {listed(cluster, _SHOWN)} are one image{masks}"
         fix = 'leave all but one out, or give them the same "group" in dataset.json'
         return _warning(cluster, cases, problem, fix)
-    problem = f"the same image is there several times; {_others(cluster)} are one image{masks}"
+    problem = f"the same image is there several times; {listed(cluster, _SHOWN)} are one image{masks}"
     return _warning(cluster, cases, problem, "leave all but one out, unless that is meant")
 
 
 def _warning(cluster: list[str], cases: Mapping[str, Case], problem: str, fix: str) -> Finding:
     first = cases[cluster[0]]
     return Finding(level="warning", file=str(first.images[0]), problem=problem, fix=fix, case=first.name)
-
-
-def _others(cluster: list[str]) -> str:
-    more = f" and {len(cluster) - _SHOWN} more" if len(cluster) > _SHOWN else ""
-    return ", ".join(cluster[:_SHOWN]) + more
 
 
 def _is_parted(cluster: list[str], folds: Folds) -> bool:

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from delightsam_pipeline.data.dataset import Case, Dataset
+from delightsam_pipeline.data.cases import Case
+from delightsam_pipeline.data.dataset import Dataset
 from delightsam_pipeline.data.formats import files_of
 from delightsam_pipeline.data.image import Grid
 from delightsam_pipeline.data.parallel import try_each_case
@@ -39,8 +40,9 @@ class Fingerprint(BaseModel):
 
     physical : whether all files have a spacing in mm. dtype : the most frequent. modality : "" when it is not clear.
     intensities : per channel, over the foreground of all cases, which count the same (see `Values.summary`).
-    present_in : per class, the number of cases that show it. notes : in how many cases something was done to the masks
-    on reading. cases : those that could be read. findings : of all cases; with an error among them there is no plan.
+    present_in : per class, the number of cases that show it, of those it was annotated in. notes : in how many cases
+    something was done to the masks on reading. cases : those that could be read. findings : of all cases; with an error
+    among them there is no plan.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -154,7 +156,7 @@ def _put_together(
         modality_confidence=evidence.confidence,
         modality_evidence=evidence.reason,
         intensities=[_intensities(looks, folder, channel) for channel in channels],
-        present_in={name: sum(case.voxels[name] > 0 for case in cases) for name in dataset.labels.classes},
+        present_in={name: sum(case.voxels.get(name, 0) > 0 for case in cases) for name in dataset.labels.classes},
         notes=dict(Counter(note for case in cases for note in case.notes)),
         findings=findings,
         cases=cases,

@@ -14,7 +14,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from delightsam_pipeline import __version__
-from delightsam_pipeline.data.dataset import Case, Dataset
+from delightsam_pipeline.data.cases import Case
+from delightsam_pipeline.data.dataset import Dataset
 from delightsam_pipeline.data.formats import files_of
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.files import digest, identity, writing
@@ -23,7 +24,7 @@ from delightsam_pipeline.plans.identification import PixelFacts
 from delightsam_pipeline.plans.intensities import Values
 from delightsam_pipeline.plans.looks import CaseFacts, Look
 
-VERSION = 1  # of what a look holds; a look of another one is made anew
+VERSION = 2  # of what a look holds; a look of another one is made anew
 _ENDING = ".npz"
 _DAMAGED = (OSError, EOFError, BadZipFile, zlib.error, ValueError, KeyError, TypeError, IndexError)
 

@@ -12,7 +12,9 @@ import numpy as np
 from PIL import Image as Picture
 from pydantic import BaseModel, ConfigDict
 
-from delightsam_pipeline.data.dataset import Case, Dataset, check_case
+from delightsam_pipeline.data.cases import Case
+from delightsam_pipeline.data.checks import check_case
+from delightsam_pipeline.data.dataset import Dataset
 from delightsam_pipeline.data.dicom_files import series_files
 from delightsam_pipeline.data.formats import files_of
 from delightsam_pipeline.data.image import Image
@@ -35,7 +37,7 @@ class CaseFacts(BaseModel):
     nonzero_share : its share of the volume. intensities : per channel, over the whole image (see `Values.summary`).
     Per class: voxels, volume (ml, or pixels), components (that touch by faces), component_size and largest_component
     (voxels; the former is the median), position (of its centre, as shares of the image's extent), survival curve.
-    not_annotated : classes that its label map does not show, though they may be there.
+    not_annotated : classes that its label map does not show, though they may be there; nothing stands of them.
     image_sha256, label_sha256 : of the files' bytes. notes : what was done to the mask on reading.
     """
 
@@ -114,7 +116,7 @@ def look(case: Case, dataset: Dataset) -> Look:
         nonzero_box=box,
         nonzero_share=float(np.prod(box) / np.prod(grid.shape)),
         intensities=[Values.of(channel).summary() for channel in array],
-        **class_facts(labels, dataset.labels, axis, grid),
+        **class_facts(labels, dataset.labels, axis, grid, case.not_annotated),
         not_annotated=list(case.not_annotated),
         image_sha256=[_sha256(path) for path in case.images],
         label_sha256=_sha256(case.label),

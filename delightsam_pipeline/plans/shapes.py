@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,20 @@ Box = tuple[slice, slice, slice]
 _ENTRIES = ("voxels", "volume", "components", "component_size", "largest_component", "position", "survival")
 
 
-def class_facts(labels: np.ndarray, meaning: Labels, axis: int, grid: Grid) -> dict[str, dict[str, Any]]:
+def class_facts(
+    labels: np.ndarray, meaning: Labels, axis: int, grid: Grid, unknown: Collection[str] = ()
+) -> dict[str, dict[str, Any]]:
     """The entries of `CaseFacts` that hold something per class of a label map [z, y, x] of integers.
 
     axis : along which it is sliced. A class without a voxel has no position and no survival.
+    unknown : classes that were not annotated, so that nothing can be said of them.
     """
     facts: dict[str, dict[str, Any]] = {name: {} for name in _ENTRIES}
     boxes = _boxes(labels)
     per_voxel = float(np.prod(grid.spacing)) / 1000 if grid.physical else 1.0
     for name, ids in zip(meaning.classes, meaning.ids, strict=True):
+        if name in unknown:
+            continue
         box = _around([boxes[value] for value in ids if value in boxes])
         for entry, value in _measured(labels, ids, box, axis, per_voxel).items():
             facts[entry][name] = value

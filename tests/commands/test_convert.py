@@ -61,12 +61,11 @@ def test_the_result_is_planned(mine, call):
 def test_a_long_map_of_groups_is_cut_on_the_screen_only(mine, call):
     lines = [f"scans/scan {i}.png,drawn/scan {i}.png,p{i // 2}" for i in range(1, 8)]
     (mine / "cases.csv").write_text("\n".join(["image,mask,group", *lines]))
-    answer = call("convert", "cases.csv", "-o", "Scans", "--link", "symbolic")
+    answer = call("convert", "cases.csv", "-o", "Dataset301_Scans", "--link", "symbolic")
     assert answer.code == 0, answer
     assert "(1 cases in 'group' are not shown)" in answer.out and '"scan_7"' not in answer.out
-    assert json.loads((mine / "Scans" / "dataset.json").read_text())["group"]["scan_7"] == "p3"
-    assert "warning: Scans: nnU-Net, and ids such as -d 301, need a name such as Dataset301_Lung" in answer.out
-    assert (mine / "Scans" / "labelsTr" / "scan_7.png").is_symlink()
+    assert json.loads((mine / "Dataset301_Scans" / "dataset.json").read_text())["group"]["scan_7"] == "p3"
+    assert (mine / "Dataset301_Scans" / "labelsTr" / "scan_7.png").is_symlink()
 
 
 @pytest.mark.parametrize(
@@ -78,9 +77,12 @@ def test_a_long_map_of_groups_is_cut_on_the_screen_only(mine, call):
         (["scans", "-o", "scans/x"], "scans/x: lies in the source, which is never changed"),
         (["--images", "scans", "--masks", "drawn", "-o", "drawn/x"], "drawn/x: lies in the source, which is never"),
         (["--images", "scans", "--masks", "drawn", "-o", "scans/x"], "scans/x: lies in the source, which is never"),
-        (["scans", "--masks", "drawn", "-o", "x", "--labels", "a", "a"], "--labels names a class twice; found a a"),
-        (["scans", "-o", "x"], "scans: has images but no masks"),
-        (["a.csv", "-o", "x"], "a.csv: does not exist"),
+        (
+            ["scans", "--masks", "drawn", "-o", "Dataset301_X", "--labels", "a", "a"],
+            "--labels names a class twice; found a a",
+        ),
+        (["scans", "-o", "Dataset301_X"], "scans: has images but no masks"),
+        (["a.csv", "-o", "Dataset301_X"], "a.csv: does not exist"),
     ],
 )
 def test_what_is_refused(mine, fails, arguments, text):
@@ -89,10 +91,56 @@ def test_what_is_refused(mine, fails, arguments, text):
     assert sorted(mine.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("Scans", "Dataset001_Scans"),
+        ("Dataset5_Scans", "Dataset005_Scans"),
+        ("Dataset301", "Dataset301_Name"),
+        ("301_Scans", "Dataset301_Scans"),
+        ("my scans", "'out/Dataset001_my scans'"),
+    ],
+)
+def test_a_name_that_no_dataset_has(mine, fails, name, right):
+    before = sorted(mine.rglob("*"))
+    line = fails("convert", *PAIR[:-1], f"out/{name}", "--dry-run")
+    assert f"out/{name}: is no name of a dataset; expected a name such as Dataset301_Lung" in line
+    assert line.endswith(f"; write -o {right if ' ' in name else 'out/' + right}")
+    assert sorted(mine.rglob("*")) == before
+
+
+def test_an_id_that_another_dataset_has(mine, fails, call, monkeypatch):
+    for name in ("Dataset301_Lung", "Dataset302_Skin"):
+        (mine / "out" / name).mkdir(parents=True)
+    line = fails("convert", *PAIR[:-1], "out/Dataset301_Scans")
+    other = (mine / "out" / "Dataset301_Lung").resolve()
+    assert line == (
+        f"error: out/Dataset301_Scans: has an id that another dataset has, {other}; write -o out/Dataset303_Scans"
+    )
+    assert not (mine / "out" / "Dataset301_Scans").exists()
+    assert call("convert", *PAIR[:-1], "out/Dataset303_Scans").code == 0
+    # where ids are looked up in several folders, in all of them
+    monkeypatch.setenv("nnUNet_raw", str(mine / "out"))
+    assert "Dataset301_Lung; write -o dlsam/raw/Dataset304_" in fails(
+        "convert", *PAIR[:-1], "dlsam/raw/Dataset301_Scans"
+    )
+
+
+def test_that_copies_are_not_looked_into_is_said(mine, call):
+    damaged = mine / "scans" / "scan 3.png"
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    answer = call("convert", *PAIR, "--modality", "ultrasound")
+    assert answer.code == 0, answer
+    *_, said, following = answer.out.strip().splitlines()
+    assert said == "what was copied was not looked into: the next command reads every case and tells what is damaged"
+    planned = call("plan_and_preprocess", *following.split()[2:])
+    assert planned.code == 2 and "scan_3_0000.png: cannot be read as PNG" in planned.err
+
+
 def test_the_output_may_lie_beside_a_table_but_not_among_the_files_that_it_lists(mine, call, fails):
     (mine / "cases.csv").write_text("image,mask\nscans/scan 1.png,drawn/scan 1.png\n")
     before = sorted(mine.rglob("*"))
-    for output in ("scans/x", "drawn/x"):
+    for output in ("scans/Dataset301_Scans", "drawn/Dataset301_Scans"):
         line = fails("convert", "--csv", "cases.csv", "-o", output)
         assert f"{output}: lies in the source, which is never changed" in line
     assert sorted(mine.rglob("*")) == before

@@ -12,7 +12,8 @@ import pytest
 
 from delightsam_pipeline.data import annotations as annotations_module
 from delightsam_pipeline.data.annotations import Annotations, require_unseen
-from delightsam_pipeline.data.dataset import check_case, load_dataset, load_definitions
+from delightsam_pipeline.data.checks import check_case
+from delightsam_pipeline.data.dataset import load_dataset, load_definitions
 from delightsam_pipeline.data.labels import Labels
 from delightsam_pipeline.errors import UserError
 

@@ -14,8 +14,9 @@ import pytest
 import SimpleITK
 import tifffile
 
+from delightsam_pipeline.data.checks import check_case
 from delightsam_pipeline.data.convert import convert, plan_conversion
-from delightsam_pipeline.data.dataset import check_case, load_dataset
+from delightsam_pipeline.data.dataset import load_dataset
 from delightsam_pipeline.data.formats import read_image
 from delightsam_pipeline.data.sources.recognise import recognise
 from delightsam_pipeline.errors import UserError

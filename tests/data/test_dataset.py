@@ -12,7 +12,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from delightsam_pipeline.data.dataset import check_case, input_cases, load_dataset
+from delightsam_pipeline.data.cases import input_cases
+from delightsam_pipeline.data.checks import check_case
+from delightsam_pipeline.data.dataset import load_dataset
 from delightsam_pipeline.data.formats import write_labels
 from delightsam_pipeline.errors import UserError
 

@@ -10,8 +10,6 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from delightsam_pipeline.data.fitting import fitted
-from delightsam_pipeline.data.formats import read_image
 from delightsam_pipeline.data.labels import Labels
 from delightsam_pipeline.data.masks import read_labels
 from delightsam_pipeline.errors import UserError
@@ -40,9 +38,8 @@ def nifti(path: Path, data: np.ndarray) -> Path:
     return path
 
 
-def read(path: Path, labels: Labels | None = ONE, image=None) -> tuple[np.ndarray, str]:
+def read(path: Path, labels: Labels | None = ONE) -> tuple[np.ndarray, str]:
     result = read_labels(path, labels)
-    result = result if image is None else fitted(result, image)
     return result.array[0, 0], "; ".join(result.notes)
 
 
@@ -209,35 +206,6 @@ def test_colours_by_mask_values_exact_and_lossy(tmp_path):
     assert not read(save(tmp_path / "empty.png", np.zeros(SHAPE, np.uint8)), labels)[0].any()
 
 
-@pytest.mark.parametrize("factor", [2, 4, 3.2])
-def test_a_mask_larger_than_its_picture_is_shrunk(tmp_path, factor):
-    image = read_image(save(tmp_path / "image.png", np.zeros((50, 60), np.uint8)))
-    larger = (int(50 * factor), int(60 * factor))
-    array, notes = read(save(tmp_path / "mask.png", disc(larger) * np.uint8(255)), ONE, image)
-    assert array.shape == (50, 60) and (array != disc((50, 60))).mean() < 0.015
-    assert "larger than its image with the same shape" in notes
-
-
-@pytest.mark.parametrize("shape", [(50, 61), (25, 30), (100, 130), (60, 50)])
-def test_other_sizes_are_refused(tmp_path, shape):
-    image = read_image(save(tmp_path / "image.png", np.zeros((50, 60), np.uint8)))
-    found = f"expected 60 x 50 pixels; found {shape[1]} x {shape[0]} pixels; check that the files belong together"
-    with pytest.raises(UserError, match=rf"mask\.png: does not lie on the same grid as \S+image\.png; {found}"):
-        read(save(tmp_path / "mask.png", disc(shape)), ONE, image)
-
-
-def test_larger_masks_are_refused_where_that_was_not_asked_for(tmp_path):
-    image = read_image(save(tmp_path / "image.png", np.zeros((50, 60), np.uint8)))
-    with pytest.raises(UserError, match="expected 60 x 50 pixels; found 120 x 100 pixels"):
-        read_labels(save(tmp_path / "mask.png", disc((100, 120))), ONE, image)
-
-
-def test_volumes_are_never_brought_to_another_size(tmp_path):
-    image = read_image(nifti(tmp_path / "image.nii.gz", np.zeros((8, 8, 4), np.uint8)))
-    with pytest.raises(UserError, match="expected 8 x 8 x 4 voxels"):
-        read_labels(nifti(tmp_path / "mask.nii.gz", np.zeros((16, 16, 8), np.uint8)), ONE, image)
-
-
 def test_float_labels_that_are_whole_are_read(tmp_path):
     data = np.zeros((5, 4, 3), np.float64)
     data[1:3] = 2
@@ -271,14 +239,6 @@ def test_without_a_declaration_numbers_stay_as_they_are(tmp_path):
     assert image.array.dtype == np.int32 and (image.array == 70000).all()
     with pytest.raises(UserError, match=r"b\.png: is not a label map"):
         read(save(tmp_path / "b.png", np.stack([disc(), disc(), 2 - disc()], -1) * np.uint8(80)), None)
-
-
-def test_a_picture_for_an_image_with_turned_axes_is_refused(tmp_path):
-    affine = np.diag([1.0, 1.0, 1.0, 1.0])  # RAS: columns run against the canonical axes
-    nibabel.save(nibabel.Nifti1Image(np.zeros((40, 30, 1), np.uint8), affine), tmp_path / "image.nii.gz")
-    image = read_image(tmp_path / "image.nii.gz")
-    with pytest.raises(UserError, match="may be flipped"):
-        read(save(tmp_path / "mask.png", disc()), ONE, image)
 
 
 def test_an_animation_is_no_mask(tmp_path):

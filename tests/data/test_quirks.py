@@ -13,7 +13,8 @@ import PIL.Image
 import pytest
 import SimpleITK
 
-from delightsam_pipeline.data.dataset import check_case, load_dataset
+from delightsam_pipeline.data.checks import check_case
+from delightsam_pipeline.data.dataset import load_dataset
 from delightsam_pipeline.data.fitting import fitted
 from delightsam_pipeline.data.formats import read_case, read_image, write_labels
 from delightsam_pipeline.data.labels import Labels

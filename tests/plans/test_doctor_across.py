@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -149,6 +150,32 @@ def test_classes_in_no_case_and_in_one(raw):
     assert found == [
         ("warning", "dataset.json", "a declared class occurs in a single case; found 'vessel' only in case06"),
         ("warning", "dataset.json", "a declared class occurs in no case; found no voxel of 'nerve'"),
+    ]
+
+
+def test_classes_are_counted_where_they_were_annotated(raw):
+    """The part is annotated in the last three cases, and what others hold of the whole may be of it."""
+    made = cases() | {name: (image, label * 2) for name, (image, label) in cases(9).items()}
+    folder = raw(made, labels=("whole", "part"), annotated={name: ["whole"] for name in NAMES[:9]})
+    said = json.loads((folder / "dataset.json").read_text())
+    said |= {"labels": {"background": 0, "whole": [1, 2], "part": 2}, "regions_class_order": [1, 2]}
+    (folder / "dataset.json").write_text(json.dumps(said))
+    problem = "a declared class occurs in no case; found no voxel of 'part', annotated in 3 of 12 cases"
+    assert told(folder) == [("warning", "dataset.json", problem)]
+    PIL.Image.fromarray(mask(64, 80, value=2)).save(folder / "labelsTr/case10.png")
+    problem = "a declared class occurs in a single case; found 'part' only in case10, annotated in 3 of 12 cases"
+    assert told(folder) == [("warning", "dataset.json", problem)]
+    assert fingerprint(load_dataset(folder), workers=1).present_in == {"whole": 12, "part": 1}
+
+
+def test_masks_are_empty_of_what_was_annotated(raw):
+    made = cases(4)
+    made["case01"] = (made["case01"][0], np.zeros((64, 80), np.uint8))
+    folder = raw(made, labels=("lesion", "vessel"), annotated={"case01": ["vessel"], "case0[023]": ["lesion"]})
+    nowhere = "a declared class occurs in no case"
+    assert told(folder) == [
+        ("warning", "labelsTr/case01.png", "its mask is empty, as 1 of 4 masks are"),
+        ("warning", "dataset.json", f"{nowhere}; found no voxel of 'vessel', annotated in 1 of 4 cases"),
     ]
 
 

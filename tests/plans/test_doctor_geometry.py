@@ -44,12 +44,12 @@ def save(path: Path, array, matrix) -> None:
 def check(tmp_path):
     """A function: write one case and read it; images are (array x y z, affine), the label too."""
 
-    def go(images, label, fix_geometry=False):
+    def go(images, label, fix_geometry=False, **labels):
         for number, (array, matrix) in enumerate(images):
             save(tmp_path / "imagesTr" / f"a_{number:04d}.nii.gz", array, matrix)
         save(tmp_path / "labelsTr" / "a.nii.gz", *label)
         names = {str(number): f"T{number}" for number in range(len(images))}
-        said = {"channel_names": names, "labels": {"background": 0, "a": 1, "b": 2}, "modality": "MRI"}
+        said = {"channel_names": names, "labels": {"background": 0, "a": 1, "b": 2} | labels, "modality": "MRI"}
         (tmp_path / "dataset.json").write_text(json.dumps(said))
         dataset = load_dataset(tmp_path, fix_geometry)
         return check_case(dataset.cases[0], dataset)
@@ -177,6 +177,20 @@ def test_a_label_that_would_vanish_is_refused(check):
         UserError, match=r"a\.nii\.gz: has nothing of label 2 within \S+a_0000\.nii\.gz after resampling"
     ):
         check([(VALUES, AFFINE)], (label, moved), True)
+
+
+def test_ignored_voxels_may_vanish(check):
+    label = np.zeros(SHAPE, np.uint8)
+    label[:4, 3:9, 4:9] = 1
+    label[7:, 3:9, 4:9] = 3
+    moved = affine(origin=(18, -20, 30))
+    _, mask = check([(VALUES, AFFINE)], (label, moved), True, ignore=3)
+    assert np.unique(mask.array).tolist() == [0, 1]
+    assert mask.notes[0].endswith("of the image")  # nothing drawn is lost
+    label[:4], label[7:] = label[8:4:-1], 2
+    label[:2, 3:9, 4:9] = 3
+    with pytest.raises(UserError, match=r"a\.nii\.gz: has nothing within \S+a_0000\.nii\.gz after resampling"):
+        check([(VALUES, AFFINE)], (label, moved), True, ignore=3)
 
 
 def test_what_is_drawn_outside_of_the_image_is_told(check):

@@ -51,9 +51,9 @@ TESTED = {
     "its data file does not exist": "data/test_itk.py::test_the_data_of_an_mhd",
     "is too large to be opened safely": "data/test_picture.py::test_a_decompression_bomb_is_refused",
     "is a moving picture": "data/test_masks.py::test_an_animation_is_no_mask",
-    "has complex or colour voxels": "data/test_nifti.py::test_complex_and_colour_voxels_are_refused",
+    "has complex or colour voxels": "data/test_nifti_damage.py::test_complex_and_colour_voxels_are_refused",
     "has complex voxels": "data/test_itk.py::test_complex_numbers_are_refused",
-    "has too many axes": "data/test_nifti.py::test_too_many_axes_are_refused",
+    "has too many axes": "data/test_nifti_damage.py::test_too_many_axes_are_refused",
     "its pages differ in size or kind": "data/test_tiff_damage.py::test_pages_that_make_no_volume_are_refused",
     "its pages mix slices and channels": (
         "data/test_tiff_damage.py::test_stacks_that_mix_channels_and_slices_are_refused"
@@ -72,14 +72,16 @@ TESTED = {
     "its slices are shifted against each other (gantry tilt)": (
         "data/test_dicom.py::test_slices_that_make_no_even_volume_are_refused"
     ),
-    "the affine has NaN or infinite values": "data/test_nifti.py::test_affines_that_a_grid_cannot_say_are_refused",
+    "the affine has NaN or infinite values": (
+        "data/test_nifti_damage.py::test_affines_that_a_grid_cannot_say_are_refused"
+    ),
     "the affine is singular: an axis has spacing 0": (
-        "data/test_nifti.py::test_affines_that_a_grid_cannot_say_are_refused"
+        "data/test_nifti_damage.py::test_affines_that_a_grid_cannot_say_are_refused"
     ),
     "the affine is singular: two axes run along the same line": (
-        "data/test_nifti.py::test_affines_that_a_grid_cannot_say_are_refused"
+        "data/test_nifti_damage.py::test_affines_that_a_grid_cannot_say_are_refused"
     ),
-    "the affine is sheared": "data/test_nifti.py::test_affines_that_a_grid_cannot_say_are_refused",
+    "the affine is sheared": "data/test_nifti_damage.py::test_affines_that_a_grid_cannot_say_are_refused",
     "does not lie on the same grid as ...": "plans/test_doctor_geometry.py::test_channels_on_different_grids",
     "does not overlap with ... in space": (
         "plans/test_doctor_geometry.py::test_files_that_do_not_overlap_are_always_refused"
@@ -88,7 +90,7 @@ TESTED = {
         "plans/test_doctor_geometry.py::test_a_mask_whose_objects_lie_outside_is_refused"
     ),
     "may be flipped against ...: one of them is a picture, the other has turned axes": (
-        "data/test_masks.py::test_a_picture_for_an_image_with_turned_axes_is_refused"
+        "data/test_fitting.py::test_a_picture_for_an_image_with_turned_axes_is_refused"
     ),
     "lies on another grid than its image and was resampled to its image's grid by --fix-geometry": (
         "plans/test_doctor_geometry.py::test_each_mended_mask_is_told"

@@ -34,6 +34,27 @@ def make_dataset():
     return make
 
 
+@pytest.fixture(scope="session")
+def picture():
+    """A function from a number to a picture of noise with its label map, uint8 [40, 48] both."""
+
+    def make(number: int) -> tuple[np.ndarray, np.ndarray]:
+        generator = np.random.default_rng(number)
+        label = np.zeros((40, 48), np.uint8)
+        label[4 + number : 30, 5:40] = 1
+        label[6:9, 7 : 12 + number] = 2
+        return generator.integers(0, 255, label.shape, np.uint8), label
+
+    return make
+
+
+@pytest.fixture
+def raw(tmp_path, make_dataset, picture):
+    """Six pictures, a to f."""
+    cases = {name: picture(number) for number, name in enumerate("abcdef")}
+    return make_dataset(tmp_path / "raw" / "Dataset001_Pictures", cases)
+
+
 def write_array(path: Path, array: np.ndarray, spacing) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if spacing is None:

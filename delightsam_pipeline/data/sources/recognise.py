@@ -15,7 +15,7 @@ from delightsam_pipeline.data.sources.folders import from_pair
 from delightsam_pipeline.data.sources.found import Found
 from delightsam_pipeline.data.sources.listed import from_list, lists_cases
 from delightsam_pipeline.data.sources.table import from_table
-from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.errors import UserError, listed
 from delightsam_pipeline.files import read_json
 
 _LAYOUTS = "images and labels (or masks), a dataset.json that lists `training`, images, or DICOM series"
@@ -80,6 +80,6 @@ def _needed(masks: Path | None, images: Path) -> Path:
 
 def _unknown(folder: Path) -> UserError:
     names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-    found = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "nothing"
+    found = listed(names, 5) or "nothing"
     fix = "give --images DIR and --masks DIR, or list images and masks in a CSV"
     return UserError("has no layout that is known", file=folder, expected=_LAYOUTS, found=found, fix=fix)
