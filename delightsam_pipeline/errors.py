@@ -52,6 +52,11 @@ def _rebuild(kind: type[UserError], text: str, parts: dict) -> UserError:
     return error
 
 
+def listed(names: Sequence[str], most: int, joint: str = ", ") -> str:
+    """The names or, where there are more than `most`, the first of them and how many more there are."""
+    return joint.join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 class SomeCasesFailed(UserError):
     """Some cases failed and all others are done; commands list the failures and exit with 3."""
 

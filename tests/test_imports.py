@@ -14,7 +14,7 @@ NAME = "delightsam_pipeline"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 RANKS = {
     **{"commands": 6, "training": 5, "inference": 4, "evaluation": 3, "preprocessing": 2, "plans": 1, "data": 0},
-    **{"errors": -1, "paths": -1, "files": -1},
+    **{"errors": -1, "paths": -1, "files": -1, "locks": -1},
 }
 MAY_IMPORT_MODEL = {"model", "inference", "training", "commands"}
 MODEL_MAY_IMPORT = {"model", "errors", "files"}
@@ -110,7 +110,8 @@ def modules_of(*rooms: str) -> list[str]:
 
 
 def test_what_comes_before_the_network_does_not_import_torch():
-    modules = modules_of("data", "plans", "preprocessing", "evaluation", "commands", "errors", "files", "paths")
+    plain = ("errors", "files", "locks", "paths")
+    modules = modules_of("data", "plans", "preprocessing", "evaluation", "commands", *plain)
     assert f"{NAME}.data.formats" in modules
     assert "torch" not in loaded_by(modules)
 

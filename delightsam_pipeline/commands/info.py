@@ -47,11 +47,12 @@ def _work(args) -> None:
 
 def describe(folder: Path) -> dict[str, Any]:
     """All that is known of the model in a folder, JSON-able. Raises UserError when it cannot be read whole."""
-    from delightsam_pipeline.inference.model_folder import load_model, sha256
+    from delightsam_pipeline.inference.model_folder import load_model, load_postprocessing, sha256
     from delightsam_pipeline.model.costs import SAM_VIT_H, parameters, work
 
     model, plans, card = load_model(folder)
     counts, cases, heads = parameters(model), training_cases(card.provenance), {}
+    postprocessing = load_postprocessing(folder)
     for name, plan in plans.items():
         flop = work(model, name, *plan.patch_size)
         heads[name] = {
@@ -61,6 +62,7 @@ def describe(folder: Path) -> dict[str, Any]:
             "size": list(plan.patch_size),
             "gflop": {part: value / 1e9 for part, value in [*flop.items(), ("all", sum(flop.values()))]},
             "training_cases": len(cases[name]) if name in cases else None,
+            "postprocessing": postprocessing[name].model_dump(mode="json") if name in postprocessing else None,
         }
     shared = sum(counts.get(part, 0) for part in ("encoder", "prompt", "decoder", "joint"))
     controllers, own = counts["controllers"].values(), counts["heads"].values()
@@ -134,8 +136,26 @@ def _heads(heads: Mapping[str, Any]) -> str:
             f"  classes: {', '.join(head['classes'])}",
             f"  image channels: {', '.join(head['channels'])}",
             f"  training cases: {'not recorded' if cases is None else cases}",
+            *_postprocessing(head["postprocessing"]),
         ]
     return "\n".join(lines)
+
+
+def _postprocessing(found: Mapping[str, Any] | None) -> list[str]:
+    """What is done to the masks of a head, and what it was chosen on."""
+    from delightsam_pipeline.evaluation.postprocessing import Postprocessing, rule_text
+
+    if found is None:
+        return ["  post-processing: not chosen yet (dlsam_evaluate -d chooses it)"]
+    chosen = Postprocessing.model_validate(found)
+    on = f"{chosen.n_cases} held-out cases of fold {', '.join(map(str, chosen.folds))}"
+    lines = [f"  post-processing: {'' if chosen.rules else 'none, '}chosen on {on}"]
+    for name, rule in chosen.rules.items():
+        lines.append(f"    {name}: {rule_text(rule, chosen.unit)}")
+        if name in chosen.honest:
+            seen = chosen.honest[name]
+            lines[-1] += f" (Dice {seen.without_rules:.4f} to {seen.with_rules:.4f} on cases it was not chosen on)"
+    return lines
 
 
 def _parameters(counts: Mapping[str, Any]) -> str:

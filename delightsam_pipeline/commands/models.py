@@ -27,8 +27,8 @@ def find_models(
         return _given(model, folds)
     found = sorted(file.parent for file in results_root().glob("*/fold_*/model.json"))
     if not found:
-        fix = "train one with dlsam_train, or give its folder"
-        raise UserError("there is no trained model", file=results_root(), fix=fix)
+        problem = "there is no trained model" + (f", so none called '{dataset}'" if dataset else "")
+        raise UserError(problem, file=results_root(), fix="train one with dlsam_train, or give its folder")
     trained = sorted({f.parent for f in found})
     wanted = trained if dataset is None else trained_on(dataset, trained)
     chosen = [f for f in found if f.parent in wanted]

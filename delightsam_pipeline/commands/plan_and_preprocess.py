@@ -9,6 +9,7 @@ from pathlib import Path
 
 from delightsam_pipeline.commands.common import Parser, command, folder, gigabytes, log, positive, split_datasets
 from delightsam_pipeline.errors import UserError, all_problems
+from delightsam_pipeline.locks import only_one
 from delightsam_pipeline.paths import find_dataset, preprocessed_root, raw_roots
 
 
@@ -38,7 +39,7 @@ def parser() -> Parser:
     p.add_argument(
         "--plans-from",
         metavar="MODEL",
-        help="plan for fine-tuning: the scale of a trained model (folder, MODEL:HEAD, or a plan.json)",
+        help="plan for fine-tuning: the scale of a trained model (folder, MODEL:HEAD) or a plan.json (or its folder)",
     )
     p.add_argument(
         "--workers", type=positive, help="worker processes at most (default: by cores, free memory and amount of data)"
@@ -67,7 +68,8 @@ def _work(args) -> None:
     root: Path = args.output or preprocessed_root()
     args.overrides = parse_overrides(args.overrides)
     args.plans_from = args.plans_from and Pretrained.find(args.plans_from)
-    folders = [_raw_folder(name) for name in split_datasets(args.dataset)]
+    modality = args.modality or args.overrides.get("modality")
+    folders = [_raw_folder(name, modality) for name in split_datasets(args.dataset)]
     problems = []
     for raw in folders:
         try:
@@ -80,23 +82,29 @@ def _work(args) -> None:
         raise all_problems(problems, f"{len(folders)} datasets")
 
 
-def _raw_folder(name: str) -> Path:
+def _raw_folder(name: str, modality: str | None) -> Path:
     """The raw dataset's folder; folders of images and masks without a dataset.json get one."""
     from delightsam_pipeline.data.proposal import pair_of_folders, propose
 
     if pair_of_folders(Path(name)) is not None:
-        return propose(Path(name))
+        return propose(Path(name), modality)
     return find_dataset(name, raw_roots())
 
 
 def _one(raw: Path, root: Path, args) -> None:
     from delightsam_pipeline.data.dataset import load_dataset
+
+    dataset = load_dataset(raw, args.fix_geometry)
+    log.info("%s: %d training cases in %s", dataset.name, len(dataset.cases), raw)
+    with only_one(root / dataset.name, "dlsam_plan_and_preprocess"):
+        _fill(dataset, root / dataset.name, args)
+
+
+def _fill(dataset, target: Path, args) -> None:
+    """Plan a dataset and preprocess it into a folder that nobody else works on."""
     from delightsam_pipeline.plans.plan import table
     from delightsam_pipeline.preprocessing.run import plan_dataset, preprocess
 
-    dataset = load_dataset(raw, args.fix_geometry)
-    target = root / dataset.name
-    log.info("%s: %d training cases in %s", dataset.name, len(dataset.cases), raw)
     plan = plan_dataset(
         dataset,
         target,

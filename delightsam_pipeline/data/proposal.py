@@ -34,8 +34,9 @@ def pair_of_folders(folder: Path) -> tuple[Path, Path] | None:
     return next((pair for pair in pairs if all(map(os.path.isdir, pair))), None)
 
 
-def propose(folder: Path) -> Path:
-    """Write a dataset.json for the images and masks in a `pair_of_folders`; returns the folder it was written to.
+def propose(folder: Path, modality: str | None = None) -> Path:
+    """Write a dataset.json for the images and masks in a `pair_of_folders`, with their modality if it is given; returns
+    the folder it was written to.
 
     That is the folder itself or, when nothing can be written there, one of the same name in $DLSAM_HOME/raw.
     Images and masks belong together by name (see `pairs`). Raises UserError for those that have no partner, and when
@@ -49,15 +50,15 @@ def propose(folder: Path) -> Path:
     if problems:
         raise all_problems(problems, str(folder))
     cases = [Case(name, files, labels[name], name) for name, files in sorted(images.items())]
-    value = _entries(cases)
+    value = _entries(cases) | ({"modality": modality} if modality else {})
     try:
         file = folder / "dataset.json"
         write_json(file, value | {"dataset": _files(cases, folder)})
     except UserError:
         file = home() / "raw" / folder.resolve().name / "dataset.json"
         write_json(file, value | {"dataset": _files(cases, None)})
-    shown = ", ".join(value["labels"])
-    _log.info("%s: proposed from the files; check its names (labels: %s) and add the modality", file, shown)
+    also = "" if modality else " and add the modality"
+    _log.info("%s: proposed from the files; check its names (labels: %s)%s", file, ", ".join(value["labels"]), also)
     return file.parent
 
 

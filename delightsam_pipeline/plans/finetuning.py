@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.errors import UserError, listed
 from delightsam_pipeline.files import read_json
 from delightsam_pipeline.paths import means
 from delightsam_pipeline.plans.fingerprint import Fingerprint
@@ -34,7 +34,7 @@ class Pretrained:
     @staticmethod
     def find(text: str) -> Pretrained:
         """The plans of a trained model: 'MODEL' or 'MODEL:HEAD', MODEL a fold's folder, the one that holds the folds
-        (which share their plans), or one plan.json.
+        (which share their plans), a plan.json, or a preprocessed dataset's folder, where one lies.
 
         Raises UserError when there is no such thing, or it has no such head.
         """
@@ -42,13 +42,13 @@ class Pretrained:
         before, _, after = text.rpartition(":")
         if not path.exists() and before and Path(before).exists():
             path, head = Path(before), after
-        if path.is_file():
-            plan = load_plan(path)
-            plans = {plan.dataset: plan}
-        else:
-            cards = [path / "model.json", *sorted(path.glob("fold_*/model.json"))]
-            card = next((file for file in cards if file.is_file()), cards[0])
+        cards = [path / "model.json", *sorted(path.glob("fold_*/model.json"))]
+        card = next((file for file in cards if file.is_file()), None)
+        if card is not None:
             plans = {name: load_plan(card.parent / "plans" / f"{name}.json") for name in _heads(card)}
+        else:
+            plan = _only_plan(path)
+            plans = {plan.dataset: plan}
         called = {name: plan for name, plan in plans.items() if not head or _is_called(head, name, plan)}
         if not called:
             raise _choose(f"no head is called '{head}'", path, plans)
@@ -71,10 +71,22 @@ class Pretrained:
         return {name: getattr(plan, name) for name in _TAKEN if (name, plan.scaling) != ("spacing", "fit")}
 
 
+def _only_plan(path: Path) -> Plan:
+    """The plan that a file is, or that lies in a preprocessed dataset's folder. Raises UserError for all else."""
+    fix = "give the folder of a trained model, of a preprocessed dataset, or a plan.json"
+    file = path if path.is_file() else path / "plan.json"
+    if not file.is_file():
+        raise UserError("is not a model folder (no model.json), and has no plan.json", file=path, fix=fix)
+    value = read_json(file)
+    entries = list(value) if isinstance(value, dict) else []
+    if set(DECISIONS).isdisjoint(entries) or "reasons" not in entries:
+        found = f"the entries {listed(entries, 5)}" if entries else "JSON without entries"
+        expected = "the plan.json that dlsam_plan_and_preprocess writes"
+        raise UserError("is not a plan", file=file, expected=expected, found=found, fix=fix)
+    return load_plan(file)
+
+
 def _heads(card: Path) -> list[str]:
-    if not card.is_file():
-        fix = "give the folder of a trained model, or a plan.json"
-        raise UserError("is not a model folder (no model.json)", file=card.parent, fix=fix)
     value = read_json(card)
     heads = value.get("heads") if isinstance(value, dict) else None
     if not isinstance(heads, dict) or not heads:

@@ -127,7 +127,8 @@ def _guesses(seen: Sequence[Sequence[Look]]) -> str:
     order = sorted(best, key=lambda name: -sum(map(_likeness, best[name])))
     votes = Counter(vote.modality for vote in map(_vote, seen) if vote is not None)
     guesses = [_guess(best[name], votes[name], seen) for name in order[:2]]
-    return f"looks most like {', then like '.join(guesses)}"
+    clearly = "looks" if votes else "looks like none of them clearly,"
+    return f"{clearly} most like {', then like '.join(guesses)}"
 
 
 def _likeness(look: Look) -> float:
@@ -142,7 +143,8 @@ def _guess(views: Sequence[Look], votes: int, seen: Sequence) -> str:
     missing = [sign for sign, _ in lacking.most_common(_MOST_TOLD)]
     present = [sign for sign in every if lacking[sign] <= len(views) / 2 and sign not in missing]
     against = f"; against it: not {', not '.join(missing)}" if missing else ""
-    return f"{what} in {votes} of {_images(seen)} (for it: {', '.join(present) or 'nothing'}{against})"
+    often = f" in {votes} of {_images(seen)}" if votes else ""
+    return f"{what}{often} (for it: {', '.join(present) or 'nothing'}{against})"
 
 
 def _images(seen: Sequence) -> str:

@@ -12,10 +12,12 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.plans.draft import shown
 from delightsam_pipeline.plans.plan import DECISIONS, Augmentation, Normalisation, Plan, Training
 
 _PARTS = {"normalisation": Normalisation, "augmentation": Augmentation, "training": Training}
 _JOINTS = ("x", ",")  # of 0.8x0.8 and false,false
+_EXAMPLES = {"spacing": "0.8x0.8", "patch_size": "448x320", "scale": "0.7x1.4", "flips": "true,false"}
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
@@ -71,6 +73,7 @@ def _known(name: str) -> str:
 def _value(name: str, value: Any) -> Any:
     field = _fields()[name]
     several = get_origin(field.annotation) in (tuple, list)
+    told = "x".join(map(shown, value)) if several and not isinstance(value, str) else shown(value)
     if isinstance(value, str):
         value = [_read(part) for part in _split(value)] if several else _read(value, field.annotation is str)
     kind = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
@@ -79,9 +82,20 @@ def _value(name: str, value: Any) -> Any:
         return adapter.dump_python(adapter.validate_python(value), mode="json")
     except ValidationError as error:
         first = error.errors()[0]
-        shown = "x".join(map(str, value)) if isinstance(value, list | tuple) else value
-        fix = "join several values with x or a comma, as in spacing=0.8x0.8" if several else None
-        raise UserError(f"{name}={shown} is not possible: {first['msg'].lower()}", fix=fix) from None
+        raise UserError(f"{name}={told} is not possible: {_said(first, name)}", fix=_example(name)) from None
+
+
+def _said(problem: Mapping[str, Any], name: str) -> str:
+    pair = get_origin(_fields()[name].annotation) is tuple
+    return "it takes two values" if pair and problem["type"] in ("missing", "too_long") else problem["msg"].lower()
+
+
+def _example(name: str) -> str | None:
+    """How several values are written, for a decision that takes them."""
+    kind = get_origin(_fields()[name].annotation)
+    if kind is list:
+        return f"write one value for each image channel, for two of them {name}=50,60"
+    return f"write for instance {name}={_EXAMPLES[name.rpartition('.')[2]]}" if kind is tuple else None
 
 
 def _split(text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,9 +20,12 @@ from delightsam_pipeline.plans.memory import step_bytes
 from delightsam_pipeline.plans.overrides import check_overrides
 from delightsam_pipeline.plans.plan import Plan, Training
 
+log = logging.getLogger(__name__)
 FREE = 0.2  # of the memory given: a GPU's driver and fragments take some
 PIXELS_PER_STEP = 400_000
 MOST_IMAGES = 16  # in a step
+LARGEST_MEMORY = 1e12  # bytes: what no machine for training has; a batch beyond it was not meant
+SMALLEST_IMAGE, LARGEST_IMAGE = 8, 16384  # pixels a side, that a spacing may bring a typical image to
 
 
 def make_plan(
@@ -119,6 +123,8 @@ def _layout(
     if bound is not None and max(fixed.get("patch_size", (0,))) > bound.side:
         problem = f"patch_size={shown(fixed['patch_size'])}, {draft.said_by('patch_size')}, is larger than --max-size"
         raise UserError(problem, expected=f"at most {bound.side}", fix="leave --max-size out, or set patch_size")
+    if "spacing" in fixed:
+        _check_spacing(print_, axis, draft)
     chosen = choose_layout(print_, axis, fixed, bound)
     while step_bytes(1, *chosen.patch_size, *needs) > memory_bytes * (1 - FREE):
         side = max(chosen.patch_size) - 32
@@ -140,6 +146,19 @@ def _layout(
     return taken
 
 
+def _check_spacing(print_: Fingerprint, axis: int, draft: Draft) -> None:
+    """Raise UserError for a fixed spacing at which nothing is left of an image, or far more than there is in it."""
+    grid, spacing = median_grid(print_), draft.fixed("spacing")["spacing"]
+    plane = [a for a in range(3) if a != axis]
+    sides = [grid.shape[a] * grid.spacing[a] / new for a, new in zip(plane, spacing, strict=True)]
+    most = max(LARGEST_IMAGE, *(grid.shape[a] for a in plane))
+    if min(sides) < SMALLEST_IMAGE or max(sides) > most:
+        problem = f"spacing={shown(spacing)}, {draft.said_by('spacing')}, makes a typical image {shown(tuple(sides))}"
+        own = shown(tuple(float(grid.spacing[a]) for a in plane))
+        expected, fix = f"sides of {SMALLEST_IMAGE} to {most} pixels", f"the images have a spacing of {own}"
+        raise UserError(f"{problem} pixels", file=print_.dataset, expected=expected, fix=fix)
+
+
 def _training(patch: tuple[int, int], needs: tuple[int, int], memory_bytes: float, draft: Draft) -> Training:
     """Length and step size; the batch is of images of `needs` (channels, targets) and fits the memory."""
     wanted = int(np.clip(round(PIXELS_PER_STEP / (patch[0] * patch[1])), 2, MOST_IMAGES))
@@ -154,13 +173,32 @@ def _training(patch: tuple[int, int], needs: tuple[int, int], memory_bytes: floa
         foreground_share=0.5,
         patch_loss_weight=0.5,
     )
-    batch = draft.user.get("training.batch_size", value.batch_size)
+    reason = f"about {PIXELS_PER_STEP // 1000}k pixels a step, at most {MOST_IMAGES} images, and what memory holds: "
+    reason += _batch_takes(value.batch_size, patch, needs, memory_bytes)
+    taken = draft.take_parts("training", value, reason)
+    if taken.batch_size != value.batch_size:
+        draft.reasons["training"] += f"; {_set_batch(taken.batch_size, patch, needs, memory_bytes)}"
+    return taken
+
+
+def _set_batch(batch: int, patch: tuple[int, int], needs: tuple[int, int], memory_bytes: float) -> str:
+    """What a batch that the user sets takes; told when it is too much, UserError when no machine could hold it."""
+    most = max(LARGEST_MEMORY, memory_bytes)
+    takes = _batch_takes(batch, patch, needs, memory_bytes)
+    if step_bytes(batch, *patch, *needs) > most:
+        one, two = (step_bytes(count, *patch, *needs) for count in (1, 2))
+        expected = f"at most {1 + int((most - one) / (two - one))}, what {most / 1e9:g} GB would hold"
+        raise UserError(f"training.batch_size={batch} is not possible: {takes}", expected=expected)
+    if step_bytes(batch, *patch, *needs) > memory_bytes:
+        log.warning("training.batch_size=%d is kept, but %s", batch, takes)
+    return takes
+
+
+def _batch_takes(batch: int, patch: tuple[int, int], needs: tuple[int, int], memory_bytes: float) -> str:
     takes = step_bytes(batch, *patch, *needs)
     images = f"{batch} image{'' if batch == 1 else 's'} of {shown(patch)} take{'s' if batch == 1 else ''}"
-    of = "of" if takes <= memory_bytes else "which is more than"
-    reason = f"about {PIXELS_PER_STEP // 1000}k pixels a step, at most {MOST_IMAGES} images, and what memory holds: "
-    reason += f"{images} about {_gigabytes(takes)} {of} the {memory_bytes / 1e9:g} GB given"
-    return draft.take_parts("training", value, reason)
+    of = " of" if takes <= memory_bytes else ", which is more than"
+    return f"{images} about {_gigabytes(takes)}{of} the {memory_bytes / 1e9:g} GB given"
 
 
 def _gigabytes(count: float) -> str:

@@ -11,7 +11,9 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from delightsam_pipeline.data.dataset import Case, Dataset, check_case
+from delightsam_pipeline.data.cases import Case
+from delightsam_pipeline.data.checks import check_case
+from delightsam_pipeline.data.dataset import Dataset
 from delightsam_pipeline.data.parallel import each_case
 from delightsam_pipeline.data.splits import Split, load_splits, make_splits
 from delightsam_pipeline.errors import UserError

@@ -29,8 +29,10 @@ def test_it_is_planned_and_preprocessed(mine, call):
     assert "mine/dataset.json: proposed from the files; check its names (labels: background, foreground)" in answer.out
     assert "6 of 6 masks: 255 was read as 1" in answer.out
     assert "6 cases preprocessed, 0 kept" in answer.out and "next: dlsam_train mine 0" in answer.out
-    assert json.loads((mine / "dataset.json").read_text())["file_ending"] == ".jpg"
-    assert "0 cases preprocessed, 6 kept" in call("plan_and_preprocess", "-d", "./mine", "--modality", "dermoscopy").out
+    entries = json.loads((mine / "dataset.json").read_text())
+    assert (entries["file_ending"], entries["modality"]) == (".jpg", "dermoscopy")
+    assert "add the modality" not in answer.out
+    assert "0 cases preprocessed, 6 kept" in call("plan_and_preprocess", "-d", "./mine").out
 
 
 def test_what_is_missing_is_named(mine, fails):

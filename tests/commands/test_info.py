@@ -148,7 +148,8 @@ def test_what_cannot_be_described_is_one_line(fails, home, model, empty):
 
 
 def test_without_a_model(fails, refuses):
-    assert "there is no trained model; train one with dlsam_train, or give its folder" in fails("info", "7")
+    line = fails("info", "nowhere")
+    assert "there is no trained model, so none called 'nowhere'; train one with dlsam_train, or give its folder" in line
     assert "required: MODEL" in refuses("info")
     assert "unknown argument --jsn; did you mean --json?" in refuses("info", "7", "--jsn")
 

@@ -9,7 +9,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from delightsam_pipeline.data.dataset import check_case, load_dataset
+from delightsam_pipeline.data.checks import check_case
+from delightsam_pipeline.data.dataset import load_dataset
 from delightsam_pipeline.data.proposal import pair_of_folders, propose
 from delightsam_pipeline.errors import UserError
 

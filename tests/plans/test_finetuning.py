@@ -114,6 +114,29 @@ def test_a_plan_or_the_folder_of_the_folds_will_do(plan_for, model, tmp_path):
     assert list(Pretrained.find(str(tmp_path)).plans) == ["a"]
 
 
+def test_a_preprocessed_dataset_lends_its_plan(plan_for, tmp_path):
+    write_json(tmp_path / "plan.json", plan_for(**MRI).model_dump(mode="json"))
+    for place in (tmp_path, tmp_path / "plan.json"):
+        assert list(Pretrained.find(str(place)).plans) == ["Dataset001_Test"]
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ({"channel_names": {"0": "T1"}, "labels": {}}, "found the entries channel_names, labels; give"),
+        ({str(i): i for i in range(7)}, "found the entries 0, 1, 2, 3, 4 and 2 more; give"),
+        ([1, 2], "found JSON without entries; give"),
+    ],
+)
+def test_json_that_is_no_plan_is_said_to_be_none(tmp_path, value, found):
+    file = tmp_path / "dataset.json"
+    write_json(file, value)
+    with pytest.raises(UserError) as error:
+        Pretrained.find(str(file))
+    assert str(error.value).startswith(f"{file}: is not a plan; expected the plan.json that dlsam_plan_and_preprocess")
+    assert found in str(error.value) and "the folder of a trained model" in str(error.value)
+
+
 def test_what_is_no_model_is_refused(tmp_path):
     for folder in (tmp_path, tmp_path / "nothing"):
         with pytest.raises(UserError, match="is not a model folder"):

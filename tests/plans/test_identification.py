@@ -150,13 +150,14 @@ def test_mixed_looks_of_one_modality_are_both_named(drawn):
 
 def test_mixed_modalities_are_not_told(drawn):
     text = not_sure(drawn("endoscopy")[:4] + drawn("fundus")[:3])
-    assert "endoscopy in 4 of 7 images" in text and "a fundus photograph in 3 of 7 images" in text
+    assert "looks most like endoscopy in 4 of 7 images" in text and "a fundus photograph in 3 of 7 images" in text
 
 
 def test_the_message_says_what_it_looks_like_and_what_is_against(drawn):
     text = not_sure(changed(drawn("fundus"), lambda a: a[:, :, 60:130, 60:130]))
     assert all(name in text for name in [*NAMES, "--modality", "dataset.json", "please set"])
-    assert "looks most like" in text and "then like" in text
+    assert "looks like none of them clearly, most like" in text and "then like" in text
+    assert "in 0 of" not in text
     assert "for it: " in text and "against it: not " in text
 
 

@@ -59,7 +59,9 @@ REFUSED = [
     ("labels=2", "decisions are modality, slicing_axis"),
     ("training=4", "'training' has several parts; set one of them: training.epochs"),
     ("patch_size=100x128", "patch_size=100x128 is not possible: input should be a multiple of 32"),
-    ("patch_size=64", "spacing=0.8x0.8"),
+    ("patch_size=64", "patch_size=64 is not possible: it takes two values; write for instance patch_size=448x320"),
+    ("patch_size=1e6x1e6", "patch_size=1e6x1e6 is not possible: input should be less than or equal to 8192"),
+    ("spacing=-1x1", "spacing=-1x1 is not possible: input should be greater than 0"),
     ("spacing=0x1", "spacing=0x1 is not possible: input should be greater than 0"),
     ("spacing=1e400x1", "finite"),
     ("slicing_axis=3", "input should be 0, 1 or 2"),
@@ -67,8 +69,17 @@ REFUSED = [
     ("resampling=nearest", "'linear' or 'cubic'"),
     ("training.batch_size=0", "greater than or equal to 1"),
     ("training.batch_size=many", "valid integer"),
-    ("tile_overlap=1", "less than 1"),
+    ("tile_overlap=1", "less than or equal to 0.9"),
     ("augmentation.flips=perhaps,false", "valid boolean"),
+    ("augmentation.flips=true", "flips=true is not possible: it takes two values; write for instance augmentation."),
+    ("augmentation.flips=true,true,true", "it takes two values"),
+    ("augmentation.scale=1x1e9", "less than or equal to 10; write for instance augmentation.scale=0.7x1.4"),
+    ("normalisation.lower=low", "write one value for each image channel, for two of them normalisation.lower=50,60"),
+    ("training.learning_rate=3", "less than or equal to 1"),
+    ("training.learning_rate=-1", "greater than 0"),
+    ("training.weight_decay=1e6", "less than or equal to 10"),
+    ("training.patch_loss_weight=1e9", "less than or equal to 100"),
+    ("training.epochs=1e9", "less than or equal to 1000000"),
 ]
 
 
@@ -77,6 +88,13 @@ def test_what_is_wrong_is_one_line(text, expected):
     with pytest.raises(UserError) as error:
         parse_overrides([text])
     assert expected in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["spacing", "patch_size", "augmentation.flips", "augmentation.scale"])
+def test_the_example_in_a_message_works(name):
+    with pytest.raises(UserError) as error:
+        parse_overrides([f"{name}=1"])
+    assert list(parse_overrides([str(error.value).rpartition(" ")[2]])) == [name]
 
 
 def test_what_contradicts_itself_is_refused(set_):
@@ -158,9 +176,32 @@ def test_parts_are_set_and_the_others_stay(plan_for, set_):
     assert "flips false x false set by the user" in plan.reasons["augmentation"]
 
 
-def test_a_batch_beyond_memory_is_told(set_):
+def test_a_batch_beyond_memory_is_told(set_, caplog):
     plan = set_("training.batch_size=900", shapes=(1, 256, 256))
     assert plan.training.batch_size == 900 and "which is more than the 8 GB given" in plan.reasons["training"]
+    ruled, _, told = plan.reasons["training"].partition("; ")
+    assert ruled.endswith("of the 8 GB given") and "more than" not in ruled
+    assert told.startswith("batch_size 900 set by the user (the rules would have taken ")
+    assert caplog.text.count("training.batch_size=900 is kept, but 900 images of") == 1
+    caplog.clear()
+    assert set_("training.batch_size=3").reasons["training"].endswith("of the 8 GB given") and not caplog.text
+
+
+def test_a_batch_that_no_machine_holds_is_refused(set_):
+    with pytest.raises(UserError, match=r"batch_size=1000000000 is not possible.*at most (\d+), what 1000 GB") as error:
+        set_("training.batch_size=1e9")
+    most = int(str(error.value).partition("at most ")[2].partition(",")[0])
+    assert set_(f"training.batch_size={most}").training.batch_size == most
+    with pytest.raises(UserError, match="not possible"):
+        set_(f"training.batch_size={most + 2}")
+
+
+@pytest.mark.parametrize(("spacing", "sides"), [("1e-6x1e-6", "1.28e.08 x 1.6e.08"), ("1e3x1e3", "0.128 x 0.16")])
+def test_a_spacing_that_leaves_no_image_or_swells_it_is_refused(set_, spacing, sides):
+    with pytest.raises(
+        UserError, match=rf"set by the user, makes a typical image {sides} pixels; expected .* of 1 x 1"
+    ):
+        set_(f"spacing={spacing}", **VOLUME)
 
 
 def test_a_scheme_brings_its_numbers(set_):
