@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class Modality:
     rotation_degrees : largest rotation of the augmentation.
     flips : whether turning the picture over leaves a plausible one, per in-plane axis (rows, columns).
     colour : whether brightness, contrast and gamma change each colour channel by itself.
+    own : how strongly the modality's own changes act, by entry of plans.plan.Augmentation.
     """
 
     id: int | None
@@ -24,6 +26,7 @@ class Modality:
     rotation_degrees: float
     flips: tuple[bool, bool]
     colour: bool = False
+    own: Mapping[str, float] = field(default_factory=dict)
 
 
 TABLE: tuple[Modality, ...] = (

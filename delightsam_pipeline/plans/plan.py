@@ -14,9 +14,9 @@ from delightsam_pipeline.files import digest, read_json
 
 Size = tuple[Annotated[int, Field(gt=0, le=8192, multiple_of=32)], Annotated[int, Field(gt=0, le=8192, multiple_of=32)]]
 Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Factor = Annotated[float, Field(ge=0.1, le=10)]
 LabelValue = Annotated[int, Field(strict=True, ge=0, le=65535)]
 CHANNELS = {"rgb": 3, "repeat": 1, "neighbours": 1}  # how many an input takes; a projection takes any number
 
@@ -55,12 +55,32 @@ class Normalisation(_Strict):
 
 
 class Augmentation(_Strict):
-    """What may be done to a training slice. scale : from, to. flips : per in-plane axis (rows, columns)."""
+    """What may be done to a training slice. scale : from, to. flips : per in-plane axis (rows, columns).
+
+    colour : whether brightness, contrast and gamma change each channel by itself.
+    noise to inverted_gamma : the share of slices that each of them changes. strength : of them, 1 as in nnU-Net.
+    shading to stain : the modality's own changes (see training.augmentation.acquisition), each by its largest
+        strength, none at 0; own_share : the share of slices that each of them changes.
+    """
 
     rotation_degrees: Annotated[float, Field(ge=0, le=180)]
-    scale: tuple[Positive, Positive]
+    scale: tuple[Factor, Factor]
     flips: tuple[bool, bool]
     colour: bool
+    noise: Share = 0.1
+    blur: Share = 0.2
+    brightness: Share = 0.15
+    contrast: Share = 0.15
+    low_resolution: Share = 0.15
+    gamma: Share = 0.3
+    inverted_gamma: Share = 0.1
+    strength: Annotated[float, Field(ge=0, le=2)] = 1
+    own_share: Share = 0.3
+    shading: Share = 0
+    depth_gain: Share = 0
+    speckle: Share = 0
+    tint: Share = 0
+    stain: Share = 0
 
 
 class Training(_Strict):
@@ -68,12 +88,12 @@ class Training(_Strict):
 
     epochs: Count
     steps_per_epoch: Count
-    batch_size: Count
-    learning_rate: Positive
-    weight_decay: NotNegative
+    batch_size: Annotated[int, Field(ge=1)]  # its limit is memory
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    weight_decay: Annotated[float, Field(ge=0, le=10)]
     warmup: Share
     foreground_share: Share
-    patch_loss_weight: NotNegative
+    patch_loss_weight: Annotated[float, Field(ge=0, le=100)]
 
 
 DECISIONS = (
@@ -120,7 +140,7 @@ class Plan(_Strict):
     scaling: Literal["spacing", "fit"]
     spacing: tuple[Positive, Positive]
     patch_size: Size
-    tile_overlap: Annotated[float, Field(ge=0, lt=1)]
+    tile_overlap: Annotated[float, Field(ge=0, le=0.9)]
     normalisation: Normalisation
     resampling: Literal["linear", "cubic"]
     augmentation: Augmentation
@@ -168,6 +188,8 @@ def _contradictions(plan: Plan) -> Iterator[str]:
     yield from _normalisation_contradictions(plan.normalisation, channels)
     if plan.augmentation.scale[0] > plan.augmentation.scale[1]:
         yield "augmentation.scale: the first number is above the second"
+    if plan.input != "rgb" and (plan.augmentation.tint or plan.augmentation.stain):
+        yield "augmentation.tint and augmentation.stain: change colours, and the input is not rgb"
     yield from _label_contradictions(plan.targets)
 
 

@@ -15,6 +15,7 @@ from delightsam_pipeline.plans.modalities import Modality
 from delightsam_pipeline.plans.plan import Augmentation, Normalisation
 
 CROPPED = 0.75  # z-score looks inside the nonzero mask when its box holds less than this share
+UPRIGHT_DEGREES = 30  # turned further, what is called left might lie on the right
 # which entries of a normalisation its scheme uses
 _USED = {
     "ct": ("lower", "upper", "mean", "std"),
@@ -125,13 +126,19 @@ def _by_scheme(scheme: str, print_: Fingerprint, modality: Modality) -> tuple[No
 def augmentation(modality: Modality, labels: Labels, slicing: int, physical: bool, draft: Draft) -> Augmentation:
     """What leaves a plausible image of the modality, and sides where the labels' names say; taken in the draft."""
     directions = [axis for axis in range(3) if axis != slicing] if physical else ["rows", 2]
-    flips, why = list(modality.flips), f"what leaves a plausible {modality.name} image"
+    flips, degrees = list(modality.flips), modality.rotation_degrees
+    why = f"what leaves a plausible {modality.name} image"
     for place, direction in enumerate(directions):
         named = [name for name in labels.classes if _DIRECTIONS[direction].search(_as_words(name))]
+        if named and degrees > UPRIGHT_DEGREES:
+            degrees = UPRIGHT_DEGREES
+            why += f"; turned by {degrees} degrees at most, since '{named[0]}' names a side"
         if named and flips[place]:
             flips[place] = False
             why += f"; {('rows', 'columns')[place]} are not flipped, since '{named[0]}' names a side"
+    if modality.own:
+        why += f"; {', '.join(f'{name} {strength:g}' for name, strength in modality.own.items())} as its images vary"
     value = Augmentation(
-        rotation_degrees=modality.rotation_degrees, scale=(0.7, 1.4), flips=(flips[0], flips[1]), colour=modality.colour
+        rotation_degrees=degrees, scale=(0.7, 1.4), flips=(flips[0], flips[1]), colour=modality.colour, **modality.own
     )
     return draft.take_parts("augmentation", value, why)

@@ -39,6 +39,19 @@ def white(dtype: np.dtype, scheme: Normalisation) -> float:
     return _DEPTHS.get(dtype.name, scheme.full_scale)
 
 
+def ends(scheme: Normalisation, channels: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Black and white as network input, float32 [C or 1, 1, 1] each; None where each case has its own (z-score)."""
+    if scheme.scheme == "z-score":
+        return None
+    if scheme.scheme == "ct":
+        lower, upper, mean, std = (_column(v, channels) for v in (scheme.lower, scheme.upper, scheme.mean, scheme.std))
+    else:
+        lower, upper = 0, 255
+        mean, std = _mean_and_std(scheme, channels)
+    black, white_ = ((np.asarray(v - mean) / std).astype(np.float32).reshape(-1, 1, 1) for v in (lower, upper))
+    return black, white_
+
+
 def _mean_and_std(scheme: Normalisation, channels: int) -> tuple:
     """What 0 to 255 is standardised with: the plan's own numbers, else those of the pretrained encoder."""
     if scheme.scheme == "photograph" and scheme.mean:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
+import sys
 import time
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.training import workers
 from delightsam_pipeline.training.augmentation import transforms
-from delightsam_pipeline.training.loading import Source, batches, draw, head_of_step, make_batch
+from delightsam_pipeline.training.loading import Source, batches, draw, head_of_step, make_batch, turns
 
 STILL = {"rotation_degrees": 0, "scale": (1, 1), "flips": (False, False)}
 
@@ -50,8 +54,7 @@ def take(sources, count, first=0, workers=0):
     try:
         return [next(loader) for _ in range(count)]
     finally:
-        if workers:
-            loader._finish()
+        loader.close()
 
 
 def same(first, second):
@@ -62,13 +65,15 @@ def same(first, second):
 
 
 @pytest.mark.timeout(120)
-def test_workers_and_the_place_of_the_start_change_nothing(sources):
+def test_workers_and_the_place_of_the_start_change_nothing(sources, monkeypatch):
     expected = take(sources, 20)
     np.random.seed(99)  # whatever happened before
     random.seed(99)
-    same(take(sources, 20, workers=2), expected)
+    same(take(sources, 20, workers=1), expected)
     same(take(sources, 17, first=3), expected[3:])
     same(take(sources, 17, first=3, workers=3), expected[3:])
+    monkeypatch.setattr(workers, "_has_room", lambda size: False)
+    same(take(sources, 9, workers=2), expected[:9])
     images = [batch["images"] for batch in expected if batch["head"] == "us"]
     assert not np.array_equal(images[0], images[1])
 
@@ -82,6 +87,35 @@ def test_batches_have_the_patches_shape_and_declared_labels(sources):
         assert np.isfinite(batch["images"]).all()
         seen |= set(np.unique(batch["labels"]).tolist())
     assert seen == {-1, 0, 1}
+
+
+def with_cases(source, count):
+    return replace(source, cases=source.cases[:1] * count)
+
+
+def test_turns_go_by_the_number_of_cases_as_far_as_is_asked(sources):
+    uneven = {name: with_cases(sources["us"], count) for name, count in {"tiny": 4, "small": 16, "huge": 1600}.items()}
+    assert turns(uneven) == ["tiny", "small", "huge"]
+    by_root = Counter(turns(uneven, 0.5))
+    assert by_root == {"tiny": 1, "small": 1, "huge": 10}  # none below a quarter of an equal share
+    milder = Counter(turns(uneven, 0.2))
+    assert milder.total() == 12 and 1 < milder["tiny"] <= milder["small"] < milder["huge"] < 8
+    even = {name: with_cases(sources["us"], 10) for name in "abc"}
+    assert Counter(turns(even, 0.5)) == {"a": 4, "b": 4, "c": 4}
+    order = [head_of_step(turns(uneven, 0.5), 1, step) for step in range(120)]
+    assert all(Counter(order[i : i + 12]) == by_root for i in range(0, 120, 12))
+    assert len({tuple(order[i : i + 12]) for i in range(0, 120, 12)}) > 3
+
+
+def test_processes_share_a_batch_out(sources):
+    """Together, in their order, they have what one process alone has, also where it does not divide evenly."""
+    five = {"us": planned(sources["us"], batch_size=5)}
+    whole = next(batches(five, 5, 3, 0))
+    parts = [next(batches(five, 5, 3, 0, part=(rank, 2))) for rank in range(2)]
+    assert [len(part["cases"]) for part in parts] == [2, 3]
+    for name in ("images", "labels", "annotated"):
+        assert np.array_equal(np.concatenate([part[name] for part in parts]), whole[name])
+    assert parts[0]["cases"] + parts[1]["cases"] == whole["cases"]
 
 
 def test_every_head_has_its_turn_in_every_round():
@@ -123,7 +157,7 @@ def test_a_cut_is_the_stored_slice(sources):
     """Before any augmentation the cut is a window of the picture, its edge held outside."""
     source = sources["us"]  # pictures of 80 x 80 on a canvas of 80 x 96, patches of 64 x 64
     for number in range(20):
-        image, labels, _ = draw(source, np.random.default_rng(number))
+        image, labels = draw(source, np.random.default_rng(number)).cut(source.plan, with_margin=True)
         assert image.shape[1:] == labels.shape == (96, 96)  # a patch and a quarter more on each side
         known = labels != -1
         rows, columns = np.flatnonzero(known.any(axis=1)), np.flatnonzero(known.any(axis=0))
@@ -152,7 +186,7 @@ def test_every_part_of_a_tiled_picture_is_trained_on(make_store):
     values = np.asarray(source.cases[0].slices()[0, 0, 0], np.float32)
     begins = set()
     for number in range(300):
-        image, labels, _ = draw(source, np.random.default_rng(number))
+        image, labels = draw(source, np.random.default_rng(number)).cut(source.plan, with_margin=True)
         middle = slice(image.shape[2] // 2 - 48, image.shape[2] // 2 + 48)
         assert (labels[middle, middle] == 1).all()  # a patch never reaches beyond the picture
         begins.add(int(np.abs(values - image[0, 48, middle.start]).argmin()))
@@ -192,17 +226,49 @@ def test_cases_that_are_not_stored_are_named(stores):
 
 
 @pytest.mark.timeout(90)
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.parametrize("batch_size", [1, 16])
-def test_a_dead_worker_is_an_error_and_no_wait(sources, batch_size):
-    """Also where a batch is larger than a pipe holds, so that the worker died in the middle of writing one."""
-    loader = batches({"us": planned(sources["us"], STILL, batch_size=batch_size)}, 0, 0, 2)
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("room", [True, False])
+def test_a_dead_worker_is_an_error_and_no_wait(sources, room, monkeypatch):
+    """Also without shared memory, where it dies in the middle of writing a batch larger than a pipe holds."""
+    monkeypatch.setattr(workers, "_has_room", lambda size: room)
+    loader = batches({"us": planned(sources["us"], STILL, batch_size=16)}, 0, 0, 2)
     try:
         next(loader)
-        time.sleep(0.5)  # let the workers fill their queues
-        os.kill(loader._processes[0].pid, signal.SIGKILL)
+        time.sleep(0.2)  # let the workers get ahead
+        os.kill(loader.pids[0], signal.SIGKILL)
         with pytest.raises(RuntimeError, match="no longer alive"):
             for _ in range(50):
                 next(loader)
     finally:
-        loader._finish()
+        loader.close()
+
+
+def test_what_goes_wrong_in_a_worker_is_said_by_the_parent(make_store, blobs):
+    store = make_store("Dataset005_Gone", "ultrasound", *blobs(3, 64))
+    (store.folder / "cases" / "case1.slices.npy").write_bytes(b"nothing")
+    loader = batches({"a": Source.of(store, ["case1"])}, 0, 0, 1)
+    try:
+        with pytest.raises(UserError, match=r"case1.slices.npy.*cannot be read"):
+            next(loader)
+    finally:
+        loader.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc")
+def test_files_and_processes_are_let_go(sources):
+    def open_files(pid="self"):
+        return len(os.listdir(f"/proc/{pid}/fd"))
+
+    before = open_files()
+    loader = batches({"us": planned(sources["us"], batch_size=1)}, 0, 0, 1)
+    try:
+        for _ in range(3):
+            next(loader)
+        early = open_files(), open_files(loader.pids[0])
+        for _ in range(40):
+            next(loader)
+        late = open_files(), open_files(loader.pids[0])
+    finally:
+        loader.close()
+    assert all(after <= first + 4 for first, after in zip(early, late, strict=True))
+    assert open_files() <= before + 2 and not multiprocessing.active_children()

@@ -20,7 +20,7 @@ from delightsam_pipeline.preprocessing.run import plan_dataset, preprocess
 from delightsam_pipeline.preprocessing.store import Store
 from delightsam_pipeline.training.augmentation import transforms
 from delightsam_pipeline.training.loading import Source, make_batch
-from delightsam_pipeline.training.losses import mask_loss, patch_targets
+from delightsam_pipeline.training.losses import mask_loss, mask_sums, patch_targets
 from delightsam_pipeline.training.setup import Options, start
 from delightsam_pipeline.training.step import annotated_targets, task_loss
 from delightsam_pipeline.training.validation import validate
@@ -36,7 +36,7 @@ def masks(labels):
 
 
 def loss(logits, annotated, exclusive, labels=LABELS):
-    return mask_loss(logits, masks(labels), torch.ones(len(labels), 1, 2, 2), exclusive, annotated)
+    return mask_loss(mask_sums(logits, masks(labels), torch.ones(len(labels), 1, 2, 2), exclusive, annotated))
 
 
 def test_exclusive_classes_by_hand():
@@ -92,9 +92,9 @@ def test_a_region_that_is_not_annotated_gets_no_gradient():
 def test_what_the_labels_say_of_it_does_not_count(exclusive):
     """A region that was not annotated has target pixels where it shares values with one that was."""
     logits, targets, valid = torch.randn(2, 2, 2, 2), masks(LABELS), torch.ones(2, 1, 2, 2)
-    expected = mask_loss(logits, targets, valid, exclusive, FIRST_LACKS_TWO)
+    expected = mask_loss(mask_sums(logits, targets, valid, exclusive, FIRST_LACKS_TWO))
     targets[0, 1, 1] = 1
-    assert mask_loss(logits, targets, valid, exclusive, FIRST_LACKS_TWO) == expected
+    assert mask_loss(mask_sums(logits, targets, valid, exclusive, FIRST_LACKS_TWO)) == expected
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
