@@ -22,7 +22,8 @@ def parser() -> Parser:
     """The command's options."""
     p = Parser(
         "Score predicted masks against reference masks, per case and class, at the images' own grids. With -d DATASET "
-        "alone, put the validations of the folds that were trained on it together."
+        "alone, put the validations of the folds that were trained on it together, and choose the post-processing "
+        "that dlsam_predict applies."
     )
     p.add_argument("reference", nargs="?", type=folder, help="folder of reference masks, such as labelsTs")
     p.add_argument("prediction", nargs="?", type=folder, help="folder of predicted masks with the same case names")
@@ -46,6 +47,12 @@ def parser() -> Parser:
     )
     p.add_argument("--images", type=folder, help="images for the overlays (default: imagesTs for labelsTs, and so on)")
     p.add_argument("--worst", type=count, help="how many of the worst cases to draw (8; 0 for none)")
+    p.add_argument(
+        "--no-postprocessing", action="store_true", default=None, help="with -d alone: choose no post-processing"
+    )
+    p.add_argument(
+        "--device", help="with -d alone: what predicts held-out cases: auto (default), cpu, cuda, cuda:1, mps"
+    )
     return p
 
 
@@ -66,8 +73,9 @@ def _work(args) -> None:
         if args.dataset is None:
             fix = "give REFERENCE and PREDICTION, or -d DATASET to put its folds together"
             raise UserError("there is nothing to evaluate", fix=fix)
-        cross_validate(args.dataset)
+        cross_validate(args.dataset, not args.no_postprocessing, args.device or "auto")
         return
+    _refuse(args, "REFERENCE", "no_postprocessing", "device")
     if args.prediction is None:
         raise UserError("the folder of predicted masks is missing", fix="give REFERENCE and PREDICTION")
     if args.output is not None and args.output.suffix != ".json":
@@ -82,7 +90,7 @@ def _work(args) -> None:
 
 def _refuse(args, what: str, *names: str) -> None:
     """An option that would do nothing is an error."""
-    given = [f"--{name}" for name in names if getattr(args, name) is not None]
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) is not None]
     if given:
         raise UserError(f"{given[0]} does not go with {what}", fix=f"leave out {' and '.join(given)}")
 
@@ -152,7 +160,7 @@ def panels(cases: Sequence[tuple], images: Path, known, longest: int = 512) -> l
 
     What cannot be drawn is left out with a warning.
     """
-    from delightsam_pipeline.data.dataset import input_cases
+    from delightsam_pipeline.data.cases import input_cases
 
     try:
         files = {case.name: case.images for case in input_cases(images, len(known.channel_names))}

@@ -33,6 +33,9 @@ def parser() -> Parser:
     p.add_argument(
         "--checkpoint", choices=("final", "best"), default="final", help="weights at the end, or best validated"
     )
+    p.add_argument(
+        "--no-postprocessing", action="store_true", help="leave masks as the network gives them, whatever was chosen"
+    )
     p.add_argument("--batch-size", type=positive, default=8, help="slices at once (8)")
     p.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1 or mps")
     return p
@@ -48,13 +51,17 @@ def _work(args) -> None:
     from delightsam_pipeline.inference.predictor import Predictor
 
     checkpoint = "best" if args.checkpoint == "best" else "model"
-    predictor = Predictor.load(models, args.device, checkpoint, args.batch_size)
+    predictor = Predictor.load(models, args.device, checkpoint, args.batch_size, not args.no_postprocessing)
     head = predictor.head(args.head)
     log.info("model %s, head %s, on %s", ", ".join(map(str, models)), head, predictor.device.reason)
+    rules = _rules(predictor, head)
+    for name, text in rules.items():
+        log.info("post-processing of %s: %s", name, text)
     jobs, target = _jobs(args, predictor.plans[head])
     if len(models) > 1:
         log.info("%d networks: about %d times the time of one fold", len(models), len(models))
-    record = _record([folder / f"{checkpoint}.safetensors" for folder in models], head, predictor.device.reason)
+    weights = [folder / f"{checkpoint}.safetensors" for folder in models]
+    record = _record(weights, head, predictor.device.reason, rules)
     failures = _predict(predictor, head, jobs, record)
     if target is not None:
         write_json(target / "run.json", record)
@@ -66,7 +73,7 @@ def _work(args) -> None:
 
 def _jobs(args, plan) -> tuple[list[tuple], Path | None]:
     """(case, output file) of everything to do, and the output folder if it is one."""
-    from delightsam_pipeline.data.dataset import input_cases
+    from delightsam_pipeline.data.cases import input_cases
     from delightsam_pipeline.data.formats import known_ending, output_ending
 
     cases = input_cases(args.input, len(plan.channel_names))
@@ -105,7 +112,15 @@ def _predict(predictor, head: str, jobs: list[tuple], record: dict) -> list[User
     return failures
 
 
-def _record(weights: list[Path], head: str, device: str) -> dict:
+def _rules(predictor, head: str) -> dict[str, str]:
+    """What is done to the masks of a head, per class and in words."""
+    from delightsam_pipeline.evaluation.postprocessing import rule_text
+
+    chosen = predictor.postprocessing.get(head)
+    return {name: rule_text(rule, chosen.unit) for name, rule in chosen.rules.items()} if chosen else {}
+
+
+def _record(weights: list[Path], head: str, device: str, postprocessing: dict[str, str]) -> dict:
     import torch
 
     from delightsam_pipeline.inference.model_folder import sha256
@@ -116,6 +131,7 @@ def _record(weights: list[Path], head: str, device: str) -> dict:
         "weights": [{"file": str(file), "sha256": sha256(file)} for file in weights],
         "head": head,
         "device": device,
+        "postprocessing": postprocessing,
         "intended_use": "research; not for clinical use",
         "cases": {},
     }

@@ -17,7 +17,7 @@ from delightsam_pipeline.data.dataset import files_by_case
 from delightsam_pipeline.data.image import Image
 from delightsam_pipeline.data.labels import Labels
 from delightsam_pipeline.data.masks import read_labels
-from delightsam_pipeline.errors import UserError, all_problems
+from delightsam_pipeline.errors import UserError, all_problems, listed
 from delightsam_pipeline.evaluation.metrics import Metrics, case_metrics
 from delightsam_pipeline.evaluation.summary import CaseResult, summarise
 from delightsam_pipeline.evaluation.surfaces import TOLERANCE
@@ -77,7 +77,7 @@ def compare_folders(
         raise UserError(
             f"has no prediction for {len(missing)} of {len(references)} cases",
             file=prediction,
-            found=f"missing {_listed(missing)}",
+            found=f"missing {listed(missing, _MOST_LISTED)}",
             fix="predict them, or take their references out of the reference folder",
         )
     results: list[CaseResult] = []
@@ -109,8 +109,3 @@ def _label_files(folder: Path) -> dict[str, Path]:
     if not files:
         raise no_images(folder, None)
     return files
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
-    return ", ".join(names[:_MOST_LISTED]) + more

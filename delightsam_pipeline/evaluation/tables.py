@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from delightsam_pipeline.evaluation.intervals import FEWEST_GROUPS
+from delightsam_pipeline.evaluation.postprocessing import Postprocessing, rule_text
 from delightsam_pipeline.files import writing
 
 _LONGEST_NAME = 28
@@ -36,6 +37,30 @@ def table(summary: Mapping[str, Any]) -> str:
     n_cases = str(len(summary["metric_per_case"]))
     rows.append(("mean", n_cases, *_numbers(overall, intervals["foreground_mean"], unit)))
     return "\n".join([columns(rows), *_remarks(summary)])
+
+
+def postprocessing_table(chosen: Postprocessing) -> str:
+    """Lines of text: Dice of each class without post-processing and with what was chosen on other cases, and the rules.
+
+    A class that is nowhere to be seen has no line.
+    """
+    rows = [("class", "cases", "Dice without", "with", "difference", "95 % interval", "better", "worse")]
+    for name, seen in chosen.honest.items():
+        interval = "-" if seen.interval is None else f"[{seen.interval[0]:+.4f}, {seen.interval[1]:+.4f}]"
+        dice = number(seen.without_rules), number(seen.with_rules), f"{seen.gain:+.4f}", interval
+        rows.append((shortened(name), str(seen.n_cases), *dice, str(seen.n_better), str(seen.n_worse)))
+    others = "the other folds" if len(chosen.folds) > 1 else "the rest of them, in fifths"
+    folds = f"fold {', '.join(map(str, chosen.folds))}"
+    title = f"post-processing on {chosen.n_cases} held-out cases of {folds}, each by what was chosen on {others}"
+    lines = [title, columns(rows)]
+    lines += [
+        f"dlsam_predict from now on, {name}: {rule_text(rule, chosen.unit)}" for name, rule in chosen.rules.items()
+    ]
+    if not chosen.rules:
+        lines.append("no class gets any: nothing was sure to help")
+    elif any(chosen.honest[name].n_groups < FEWEST_GROUPS for name in chosen.rules):
+        lines.append(f"that is few: under {FEWEST_GROUPS} groups of cases; train further folds, and choose again")
+    return "\n".join(lines)
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:

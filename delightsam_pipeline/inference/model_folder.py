@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -15,12 +16,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.evaluation.postprocessing import Postprocessing
 from delightsam_pipeline.files import read_json, write_json, writing
 from delightsam_pipeline.model.checkpoints import load_strictly
 from delightsam_pipeline.model.delightsam import DeLightSAM, HeadSpec
 from delightsam_pipeline.plans.plan import Plan, load_plan
 
+log = logging.getLogger(__name__)
 Count = Annotated[int, Field(ge=1, le=4096)]
+_POSTPROCESSING = "postprocessing.json"
+_Kind = TypeVar("_Kind", bound=BaseModel)
+_CHOOSE = "run dlsam_evaluate -d with the dataset again"
 
 
 class _HeadEntry(BaseModel):
@@ -41,6 +47,14 @@ class ModelCard(BaseModel):
     joint: Annotated[int, Field(ge=0, le=4096)] = 0
     heads: dict[str, _HeadEntry]
     provenance: dict[str, Any]
+
+
+class _Postprocessings(BaseModel):
+    """postprocessing.json."""
+
+    model_config = ConfigDict(extra="forbid")
+    version: Literal[1] = 1
+    heads: dict[str, Postprocessing]
 
 
 def head_spec(plan: Plan) -> HeadSpec:
@@ -74,12 +88,7 @@ def load_model(folder: Path, checkpoint: str = "model") -> tuple[DeLightSAM, dic
     file = folder / "model.json"
     if not file.is_file():
         raise UserError("is not a model folder (no model.json)", file=folder, fix="train a model, or give its folder")
-    try:
-        card = ModelCard.model_validate(read_json(file))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UserError(f"is not a valid model description: {place}: {first['msg']}", file=file) from None
+    card = _validated(ModelCard, file, "model description")
     plans = {name: load_plan(folder / "plans" / f"{name}.json") for name in card.heads}
     specs = {name: HeadSpec(**entry.model_dump()) for name, entry in card.heads.items()}
     for name, plan in plans.items():
@@ -91,6 +100,62 @@ def load_model(folder: Path, checkpoint: str = "model") -> tuple[DeLightSAM, dic
     weights = folder / f"{checkpoint}.safetensors"
     load_strictly(model, read_weights(weights), weights)
     return model.eval(), plans, card
+
+
+def load_postprocessing(folder: Path) -> dict[str, Postprocessing]:
+    """What was chosen for the heads of the model in a folder; empty where nothing was.
+
+    Raises UserError when the file is damaged, or names classes that a head has not.
+    """
+    file = folder / _POSTPROCESSING
+    if not file.is_file():
+        return {}
+    heads = _validated(_Postprocessings, file, "post-processing").heads
+    for head, chosen in heads.items():
+        classes = load_plan(folder / "plans" / f"{head}.json").targets.classes
+        strange = sorted({*chosen.rules, *chosen.honest} - set(classes))
+        if strange:
+            expected = ", ".join(classes)
+            raise UserError(f"head '{head}' has no class '{strange[0]}'", file=file, expected=expected, fix=_CHOOSE)
+    return heads
+
+
+def save_postprocessing(folder: Path, chosen: Mapping[str, Postprocessing]) -> None:
+    """Write what was chosen for some heads beside what stands there for others; nothing at all leaves no file."""
+    heads = load_postprocessing(folder) | dict(chosen)
+    if heads:
+        write_json(folder / _POSTPROCESSING, _Postprocessings(heads=heads).model_dump(mode="json"))
+
+
+def begin_postprocessing(folder: Path, added_to: Path | None = None) -> None:
+    """Of a model whose training begins or goes on: nothing has been chosen for it, but for heads it took from another.
+
+    added_to : the folder of the model that had those heads.
+    """
+    (folder / _POSTPROCESSING).unlink(missing_ok=True)
+    if added_to is not None:
+        save_postprocessing(folder, load_postprocessing(added_to))
+
+
+def joined_postprocessing(folders: Sequence[Path], heads: Collection[str]) -> dict[str, Postprocessing]:
+    """Of several folds' models as one: per head what was chosen on most cases, with a warning where they differ."""
+    each, joined = [load_postprocessing(folder) for folder in folders], {}
+    for head in heads:
+        there = [chosen[head] for chosen in each if head in chosen]
+        if there:
+            joined[head] = max(there, key=lambda chosen: chosen.n_cases)
+        if any(chosen.get(head) != joined.get(head) for chosen in each):
+            log.warning("the folds differ in post-processing; %s", _CHOOSE)
+    return joined
+
+
+def _validated(kind: type[_Kind], file: Path, what: str) -> _Kind:
+    try:
+        return kind.model_validate(read_json(file))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"is not a valid {what}: {place}: {first['msg']}", file=file) from None
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:

@@ -104,6 +104,8 @@ def test_the_protocol_of_the_paper(squares, call):
         (["one"], "the folder of predicted masks is missing"),
         (["-d", "7", "--against", "x", "--worst", "0"], "--against does not go with the folds of a dataset; leave out"),
         (["a", "b", "--protocol", "paper", "--tolerance", "1"], "--tolerance does not go with --protocol paper"),
+        (["a", "b", "--no-postprocessing"], "--no-postprocessing does not go with REFERENCE; leave out"),
+        (["a", "b", "--device", "cpu"], "--device does not go with REFERENCE; leave out"),
         (["-d", "9"], "no model has been trained on '9'; found none"),
     ],
 )
@@ -155,9 +157,10 @@ def test_folds_are_put_together(trained_folds, call):
     assert "fold_all of Dataset007_Squares is left out: it was validated on the cases it was trained on" in answer.out
     assert "mean Dice of fold 0: 1.0000 (2 cases), 1: 1.0000 (1 cases)" in answer.out
     assert "not there yet: fold 2, 3, 4" in answer.out
-    merged = read_json(folder / "cross_validation.json")
+    merged = read_json(folder / "cross_validation" / "Dataset007_Squares" / "summary.json")
     assert [row["name"] for row in merged["metric_per_case"]] == ["a", "b", "c"]
-    assert len((folder / "cross_validation.csv").read_text().splitlines()) == 4
+    assert len((folder / "cross_validation" / "Dataset007_Squares" / "scores.csv").read_text().splitlines()) == 4
+    assert "no post-processing is chosen: " in answer.out and "has not been preprocessed" in answer.out
 
 
 def test_the_store_says_how_many_folds_there_are(trained_folds, empty, call):
@@ -174,8 +177,8 @@ def test_every_head_of_a_model_has_its_own_table(trained_folds, call):
     assert answer.code == 0, answer
     for head in heads:
         assert f"{head}, cross-validation" in answer.out
-        assert (folder / f"cross_validation_{head}.json").is_file()
-    assert not (folder.parent / "Dataset007_Squares" / "cross_validation.json").exists()
+        assert (folder / "cross_validation" / head / "summary.json").is_file()
+    assert not (folder.parent / "Dataset007_Squares" / "cross_validation").exists()
 
 
 def test_a_model_without_scores_of_cases_it_has_not_seen(trained_folds, fails):
