@@ -13,7 +13,7 @@ _HEADER = (
     "Written by `docs/make_reference.py` from the commands' own options. Each also has `--help`, `--version` and "
     "`--verbose`.",
     "Exit codes: 0 done, 1 a bug (please report it), 2 something for you to mend, 3 some cases failed and the others "
-    "are done, 130 stopped by Ctrl-C, 143 stopped by SIGTERM.",
+    "are done, 130 stopped by Ctrl-C, 143 stopped by SIGTERM or by a stop file.",
     "DATASET is an id (`101`), a name (`Dataset101_Liver` or `Liver`) or a folder. FOLD is 0 to 4 (fewer with fewer "
     "than five cases or groups), or `all`. TIME is a number with `s`, `m`, `h` or `d`. Folders are below `dlsam`, or "
     "below `DLSAM_HOME` when that is set.",
