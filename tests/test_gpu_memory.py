@@ -61,3 +61,14 @@ def test_the_formula_bounds_what_a_step_allocates(two_steps, batch, height, widt
     peak = torch.cuda.max_memory_allocated()
     told = step_bytes(batch, height, width, channels, targets, bf16)
     assert peak <= told <= 1.2 * peak
+
+
+def test_nothing_in_a_step_waits_for_the_device(two_steps):
+    """After a first step, which makes what later ones keep."""
+    from delightsam_pipeline.inference.device import Device
+
+    device = Device(torch.device("cuda"), torch.cuda.is_bf16_supported(including_emulation=False), "a test wants it")
+    try:
+        two_steps(device, 2, 96, 128, 3, 2, lambda: torch.cuda.set_sync_debug_mode("error"))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

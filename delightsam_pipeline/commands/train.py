@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from delightsam_pipeline.commands.common import (
+    TERMINATED,
     Parser,
     Stop,
     command,
@@ -20,6 +24,7 @@ from delightsam_pipeline.commands.common import (
     split_datasets,
 )
 from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.locks import only_one
 from delightsam_pipeline.paths import find_dataset, preprocessed_root, results_root
 
 
@@ -56,6 +61,8 @@ def parser() -> Parser:
     )
     p.add_argument("--seed", type=count, default=12345, help="of weights and of the order of the data (12345)")
     p.add_argument("--workers", type=count, help="loader processes (default: by cores; 0 loads in the process itself)")
+    p.add_argument("--compile", action="store_true", help="compile the network with torch.compile, where that works")
+    p.add_argument("--tensorboard", action="store_true", help="also write the curves for TensorBoard (an extra)")
     p.add_argument("--restart", action="store_true", help="begin anew, even if a run stands there")
     p.add_argument(
         "-o", "--output", type=folder, help="folder of the model (default: $DLSAM_HOME/results/DATASET/fold_FOLD)"
@@ -74,42 +81,72 @@ def _work(args) -> int:
     folders = [_preprocessed(name) for name in split_datasets([args.dataset])]
     if len({f.name for f in folders}) < len(folders):
         raise UserError("two of the datasets have the same name", found=", ".join(map(str, folders)))
+    with ExitStack() as held:
+        for store in folders:
+            held.enter_context(only_one(store, "dlsam_train, which reads it", shared=True))
+        return _run(args, folders, held)
 
+
+def _run(args, folders: list[Path], held: ExitStack) -> int:
+    """Train on preprocessed datasets that stay as they are meanwhile; `held` gets the model's folder as well."""
     from delightsam_pipeline.preprocessing.store import Store
 
     stores = {f.name: Store.load(f) for f in folders}
     target: Path = args.output or results_root() / _name(args.add_to, list(stores)) / f"fold_{args.fold}"
 
     from delightsam_pipeline.inference.device import choose_device
+    from delightsam_pipeline.training.board import require_tensorboard
+    from delightsam_pipeline.training.folder import StopFile
+    from delightsam_pipeline.training.ranks import joined, launched
     from delightsam_pipeline.training.setup import Options
 
-    device = choose_device(args.device)
-    workers = device.loader_workers() if args.workers is None else args.workers
+    ranks = launched()
+    if ranks.size > 1 and args.teacher is not None:
+        raise UserError("--teacher trains in one process", found=ranks.size, fix="start one, without torchrun")
+    if not ranks.is_first:
+        logging.getLogger("delightsam_pipeline").setLevel(logging.ERROR)  # the first says it for all
+    device = choose_device(args.device, ranks.local if ranks.size > 1 else None)
+    workers = device.loader_workers(ranks.local_size) if args.workers is None else args.workers
     options = Options(
-        args.fold, args.epochs, args.time_budget, args.pretrained, args.add_to, args.seed, workers, args.restart
+        args.fold,
+        args.epochs,
+        args.time_budget,
+        args.pretrained,
+        args.add_to,
+        args.seed,
+        workers,
+        args.restart,
+        args.tensorboard,
+        args.compile,
     )
-    log.info("training %s, fold %s, on %s, into %s", " + ".join(stores), args.fold, device.reason, target)
-    with Stop() as stop:
-        train = _train if args.teacher is None else _distil
-        finished = train(args, stores, target, options, device, stop)
+    if args.tensorboard:
+        require_tensorboard()
+    if ranks.is_first:
+        held.enter_context(only_one(target, "dlsam_train"))
+    held.enter_context(joined(ranks, device.torch))
+    where = device.reason if ranks.size == 1 else f"{device.reason}, one of {ranks.size} processes"
+    log.info("training %s, fold %s, on %s, into %s", " + ".join(stores), args.fold, where, target)
+    with Stop() as signals, StopFile(target) as file:
+        train = partial(_train, ranks) if args.teacher is None else partial(_distil, args)
+        finished = train(stores, target, options, device, lambda: signals() or file())
     if not finished:
         log.info("stopped and saved; the same command goes on")
-        return stop.code
+        return signals.code or TERMINATED
     log.info("model in %s\nnext: dlsam_predict -i IMAGES -o OUTPUT -m %s", target, shlex.quote(str(target)))
     return 0
 
 
-def _train(args, stores, target: Path, options, device, stop: Stop) -> bool:
+def _train(ranks, stores, target: Path, options, device, stop: Callable[[], bool]) -> bool:
     from delightsam_pipeline.training.loop import train
     from delightsam_pipeline.training.setup import start
 
-    run = start(stores, target, options, device)
+    run = start(stores, target, options, device, ranks=ranks)
     if run.progress.step:
         log.info("going on after epoch %d", run.progress.epoch)
     return train(run, stop)
 
 
-def _distil(args, stores, target: Path, options, device, stop: Stop) -> bool:
+def _distil(args, stores, target: Path, options, device, stop: Callable[[], bool]) -> bool:
     from delightsam_pipeline.training.distillation import Distillation, Teaching
 
     cache = {} if args.feature_cache is None else {"cache_bytes": args.feature_cache}

@@ -28,15 +28,25 @@ class Device:
         """The context in which the network runs."""
         return torch.autocast(self.torch.type, torch.bfloat16, enabled=self.bf16)
 
-    def loader_workers(self) -> int:
-        """Processes that load and augment: on a GPU as many as cores allow, on a CPU none to take its cores."""
-        return min(12, max(1, (os.cpu_count() or 1) - 1)) if self.torch.type == "cuda" else 0
+    def loader_workers(self, sharers: int = 1) -> int:
+        """Processes that load and augment, where so many trainings share the machine: on a GPU as many as cores allow,
+        on a CPU none to take its cores."""
+        return min(12, max(1, (os.cpu_count() or 1) // sharers - 1)) if self.torch.type == "cuda" else 0
 
 
-def choose_device(wanted: str = "auto") -> Device:
-    """'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'. Raises UserError when that device is not there."""
+def choose_device(wanted: str = "auto", number: int | None = None) -> Device:
+    """'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'. Raises UserError when that device is not there.
+
+    number : of the GPU, for one of several processes on a machine that each have their own.
+    """
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if number is not None and wanted.startswith("cuda:"):
+        raise UserError(
+            f"several processes cannot share {wanted}", fix="use --device cuda: each takes a GPU of its own"
+        )
+    if number is not None and wanted == "cuda":
+        wanted = f"cuda:{number}"
     try:
         device = torch.device(wanted)
         if device.type not in ("cpu", "cuda", "mps"):

@@ -12,6 +12,7 @@ from delightsam_pipeline.model.controller import Controller, pooled
 from delightsam_pipeline.model.decoder import Head, QueryDecoder
 from delightsam_pipeline.model.layers import ModalityBatchNorm
 from delightsam_pipeline.model.prompt import PromptGenerator
+from delightsam_pipeline.model.scope import Scope
 from delightsam_pipeline.model.tiny_vit import TinyViT
 
 
@@ -70,9 +71,12 @@ class DeLightSAM(nn.Module):
         self.joint = Head(joint) if joint else None
         self.specs: dict[str, HeadSpec] = {}
         self.form = {"fit_windows": fit_windows, "detail": detail, "joint": joint}
+        self.scope = Scope()
         norms = [m for m in self.modules() if isinstance(m, ModalityBatchNorm)]
         for index, norm in enumerate(norms):
             norm.index = index
+        for part in [*norms, self.encoder]:
+            part.scope = self.scope
         for name, spec in heads.items():
             self.add_head(name, spec)
 
@@ -138,7 +142,9 @@ class DeLightSAM(nn.Module):
 
     def decode(self, features: tuple[Tensor, Tensor, Tensor], head: str | int) -> tuple[Tensor, Tensor, Tensor]:
         """What `encode` returns -> what `forward` returns."""
-        embedding, *fine = features
+        return self.scope.run(self._decode, head, *features)
+
+    def _decode(self, head: str | int, embedding: Tensor, *fine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         own, query = self.head(head), self.specs[self._named(head)].query
         patch_logits, prompt = self.prompt(embedding)
         queries, pixels = self.decoder(embedding + prompt, own.queries, fine)

@@ -7,6 +7,11 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from delightsam_pipeline.model.scope import Scope
+
+EPS = 1e-5  # of batch norms
 
 
 class LayerNorm2d(nn.Module):
@@ -49,11 +54,12 @@ class ModalityBatchNorm(nn.Module):
     """Batch norm whose scale and shift are shared and whose running statistics belong to a modality.
 
     A step sees one modality at a time, so statistics shared by all would fit none in evaluation. `index` is the
-    norm's place in a controller's list of statistics; the model sets it. `running_mean` and `running_var` are the
-    shared statistics (of pretrained weights) from which a new modality starts.
+    norm's place in a controller's list of statistics, `scope` what it sees of a batch; the model sets both.
+    `running_mean` and `running_var` are the shared statistics (of pretrained weights) from which a new modality starts.
     """
 
     index: int = -1
+    scope = Scope()
 
     def __init__(self, channels: int, scale: float = 1.0) -> None:
         super().__init__()
@@ -67,13 +73,45 @@ class ModalityBatchNorm(nn.Module):
 
         A frozen norm keeps to the modality's in training too: what other heads compute must not move.
         """
-        own = statistics[self.index]
+        own, scope = statistics[self.index], self.scope
         if not self.training or not self.weight.requires_grad:
-            return F.batch_norm(x, own.mean, own.var, self.weight, self.bias, eps=1e-5)
+            return F.batch_norm(x, own.mean, own.var, self.weight, self.bias, eps=EPS)
+        if not scope.sees_all:
+            mean, var, count = scope.statistics(self.index, x)
+            if scope.is_new(self.index):
+                own.update(mean, var * (count / (count - 1).clamp(min=1)))
+            return Normalise.apply(x, self.weight, self.bias, mean, var, scope, self.index)
         mean, var = torch.zeros_like(own.mean), torch.ones_like(own.var)
-        y = F.batch_norm(x, mean, var, self.weight, self.bias, training=True, momentum=1.0, eps=1e-5)
-        own.update(mean, var)
+        y = F.batch_norm(x, mean, var, self.weight, self.bias, training=True, momentum=1.0, eps=EPS)
+        if scope.is_new(self.index):
+            own.update(mean, var)
         return y
+
+
+class Normalise(torch.autograd.Function):
+    """Batch norm of [B, C, H, W], a part of a batch, with the whole batch's mean and variance, which move with it."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, scope: Scope, norm: int):
+        ctx.save_for_backward(x, weight, mean, var)
+        ctx.scope, ctx.norm = scope, norm
+        return F.batch_norm(x, mean, var, weight, bias, eps=EPS)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor):
+        x, weight, mean, var = ctx.saved_tensors
+        scale = torch.rsqrt(var + EPS)
+        fixed, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient, x, weight, mean, var, None, None, False, EPS, [True, True, True]
+        )
+        sums = torch.cat([of_weight, of_bias, of_bias.new_full((1,), x.numel() / x.shape[1])])
+        sums = ctx.scope.over_all(ctx.norm, sums)
+        along, even = (sums[:-1] / sums[-1] * (weight * scale).repeat(2)).chunk(2)
+        slope = along * scale
+        shift = even - slope * mean
+        moved = fixed - (x * slope[:, None, None] + shift[:, None, None]).to(x.dtype)
+        return moved, of_weight, of_bias, None, None, None, None
 
 
 class ConvNorm(nn.Module):

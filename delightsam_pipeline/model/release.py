@@ -7,13 +7,13 @@ one mask MLP. The six modalities are six checkpoints, which should differ in the
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.errors import UserError, listed
 from delightsam_pipeline.model.checkpoints import require_fit
 from delightsam_pipeline.model.delightsam import DeLightSAM, HeadSpec
 
@@ -70,7 +70,7 @@ def from_releases(states: Mapping[str, Mapping[str, Tensor]], files: Mapping[str
         f"tensors differ that should be shared with the checkpoint of {first}",
         file=files.get(first),
         expected="checkpoints that differ in their controllers alone",
-        found="; ".join(_in_short(other, names) for other, names in differing.items()),
+        found="; ".join(f"in that of {other} {listed(names, 3)}" for other, names in differing.items()),
         fix="make a model of each by itself",
     )
 
@@ -81,11 +81,6 @@ def different(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> list
     names = [n for n in first if not n.endswith(own) and body_name(n, "SemiTViT.") is not None]
     names += [theirs for theirs in _joint_names().values() if theirs in first]
     return [n for n in names if n not in second or not torch.equal(first[n], second[n])]
-
-
-def _in_short(modality: str, names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"in that of {modality} {', '.join(names[:3])}{more}"
 
 
 def _build(

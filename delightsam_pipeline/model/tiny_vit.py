@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from delightsam_pipeline.model.controller import BlockController, Controller
 from delightsam_pipeline.model.layers import ConvNorm, FeedForward, LayerNorm2d, Statistics
+from delightsam_pipeline.model.scope import Scope
 
 HEAD_DIM = 32
 # depth and largest window of the stages; stage 0 is convolutional
@@ -147,14 +148,14 @@ class Stage(nn.Module):
         if number < 3:
             self.downsample = Merge(width, widths[number + 1], 1 if number == 2 else 2)
 
-    def forward(self, x: Tensor, controls: Sequence[BlockController], statistics) -> Tensor:
+    def forward(self, x: Tensor, controls: Sequence[BlockController], statistics, scope: Scope) -> Tensor:
         if not self.window:
             for block in self.blocks:
-                x = block(x, statistics)
+                x = scope.run(block, x, statistics)
             return x
         windows = tuple(window_side(side, self.window, self.fit_windows) for side in x.shape[-2:])
         for block, control in zip(self.blocks, controls, strict=True):
-            x = block(x, windows, control, statistics)
+            x = scope.run(block, x, windows, control, statistics)
         return x
 
 
@@ -168,6 +169,7 @@ class TinyViT(nn.Module):
     def __init__(self, fit_windows: bool = True, widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
         self.widths = tuple(widths)
+        self.scope = Scope()  # the model's, when it is a part of one
         self.patch_embed = Stem(widths[0])
         self.layers = nn.ModuleList(Stage(number, fit_windows, widths) for number in range(4))
         self.neck = nn.Sequential(
@@ -187,14 +189,14 @@ class TinyViT(nn.Module):
 
     def forward(self, x: Tensor, controller: Controller) -> tuple[Tensor, Tensor, Tensor]:
         """[B, 3, H, W] -> embedding [B, 256, H/16, W/16], features [B, C0, H/4, W/4] and [B, C1, H/8, W/8]."""
-        statistics = controller.statistics
-        x = self.patch_embed(x, statistics)
+        statistics, scope = controller.statistics, self.scope
+        x = scope.run(self.patch_embed, x, statistics)
         features, used = [], 0
         for layer in self.layers:
             count = len(layer.blocks) if layer.window else 0
-            x = layer(x, controller.blocks[used : used + count], statistics)
+            x = layer(x, controller.blocks[used : used + count], statistics, scope)
             used += count
             features.append(x)
             if layer.downsample is not None:
-                x = layer.downsample(x, statistics)
+                x = scope.run(layer.downsample, x, statistics)
         return self.neck(x), features[0], features[1]

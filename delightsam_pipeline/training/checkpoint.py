@@ -20,9 +20,11 @@ VERSION = 1
 class Progress:
     """How far a run is.
 
-    elapsed : seconds of all its sittings. validation_seconds : what the last validation took. validated_at : when it
-    ended, on the same clock. best : highest validation Dice so far. pretrained : the
-    weights file it began with. history : one row per epoch.
+    elapsed : seconds of all its sittings, of them `waited` for data. done : share of its length, 0..1, at the last
+    save. validation_seconds : what the last validation took, or one is expected to take. validated_at : when it ended,
+    on the same clock. reserve : seconds of a time budget that are kept for the final validation. best : highest
+    validation Dice so far. pretrained : the weights file it began with. history : one row per epoch. under_way : what
+    the epoch that is under way has added up (see epoch.Part). told : keys of the warnings that were given.
     """
 
     step: int = 0
@@ -33,6 +35,11 @@ class Progress:
     best: float = -1.0
     pretrained: str | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
+    waited: float = 0.0
+    done: float = 0.0
+    reserve: float = 0.0
+    under_way: dict[str, Any] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
 
 
 def save_checkpoint(

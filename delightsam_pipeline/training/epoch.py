@@ -1,61 +1,137 @@
-"""One epoch of training: its steps under a progress bar, its row of figures, and what goes wrong within it."""
+"""One epoch of training: its steps, what they add up to, and the checkpoints within it."""
 
 from __future__ import annotations
 
-import logging
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from tqdm import tqdm
+from torch import Tensor
 
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.training.clock import Clock
+from delightsam_pipeline.training.culprit import not_finite
+from delightsam_pipeline.training.meter import Meter
+from delightsam_pipeline.training.reserve import Reserve
 from delightsam_pipeline.training.schedule import learning_rate
 from delightsam_pipeline.training.setup import Run
 from delightsam_pipeline.training.step import Sums, train_step
-
-log = logging.getLogger(__name__)
-_TASK_FIGURES = (
-    "loss {mask_loss:.3f} + patch {patch_loss:.3f}  patch precision {patch_precision:.2f} recall {patch_recall:.2f}"
-)
+from delightsam_pipeline.training.waiting import Waiting
 
 
-def run_epoch(run: Run, clock: Clock, loader: Iterator, stop: Callable[[], bool]) -> dict[str, Any] | None:
-    """Steps to the epoch's end or the run's; the row for the history, None when stopped (steps so far count)."""
-    progress, count = run.progress, run.length.steps_per_epoch
+@dataclass(frozen=True)
+class Sitting:
+    """What a run goes on with from the command to its end.
+
+    stop : asked before every step and between cases of a validation. save : writes a checkpoint within an epoch.
+    """
+
+    run: Run
+    clock: Clock
+    data: Waiting
+    reserve: Reserve
+    meter: Meter
+    stop: Callable[[], bool]
+    save: Callable[[], None]
+
+
+@dataclass
+class Part:
+    """What an epoch has added up so far, in this sitting and before.
+
+    first : number of its first step. finite : on the device, after how many of its steps the sums were finite.
+    rate : the last learning rate. before, waited_before : seconds, of them waiting for data, of earlier sittings.
+    """
+
+    data: Waiting
+    first: int
+    finite: Tensor
+    sums: Sums = field(default_factory=Sums)
+    rate: float = 0.0
+    before: float = 0.0
+    waited_before: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._begin, self._waited = time.monotonic(), self.data.total
+
+    @staticmethod
+    def of(sitting: Sitting) -> Part:
+        """That of a new epoch, or what a checkpoint says of one that was under way."""
+        run, kept = sitting.run, dict(sitting.run.progress.under_way)
+        if not kept:
+            finite = torch.zeros((), dtype=torch.int64, device=run.device.torch)
+            return Part(sitting.data, run.progress.step, finite)
+        totals = {name: value.to(run.device.torch) for name, value in kept.pop("totals").items()}
+        finite = kept.pop("finite").to(run.device.torch)
+        return Part(sitting.data, finite=finite, sums=Sums(kept.pop("steps"), totals), **kept)
+
+    def keep(self, run: Run) -> None:
+        """Leave for a checkpoint what `of` takes up. Raises UserError when there is nothing good to go on from."""
+        self.require_finite(run)
+        times = {"before": self.seconds(), "waited_before": self.waited()}
+        sums = {"steps": self.sums.steps, "totals": dict(self.sums.totals), "finite": self.finite.clone()}
+        run.progress.under_way = {"first": self.first, "rate": self.rate, **times, **sums}
+
+    def count_finite(self) -> None:
+        """Note, without waiting for the device, whether the sums still are finite: once they are not, they stay so."""
+        total = sum(value for value in self.sums.totals.values() if value.ndim == 0)
+        self.finite += torch.isfinite(total)
+
+    def require_finite(self, run: Run) -> None:
+        """Raises UserError that names the step at which the loss was not finite, and what was wrong with it."""
+        good = int(self.finite)
+        if good < self.sums.steps:
+            raise not_finite(run, self.first + good)
+
+    def seconds(self) -> float:
+        """Of this epoch's training."""
+        return self.before + time.monotonic() - self._begin
+
+    def waited(self) -> float:
+        """Seconds of it that were spent waiting for data."""
+        return self.waited_before + self.data.total - self._waited
+
+    def waiting(self) -> float:
+        """The share that was spent waiting for data, 0..1."""
+        return min(1.0, self.waited() / max(self.seconds(), 1e-9))
+
+    def row(self, epoch: int, step: int) -> dict[str, Any]:
+        """For the history."""
+        known = {"epoch": epoch, "step": step, "learning_rate": self.rate}
+        times = {"seconds_per_step": self.seconds() / self.sums.steps, "waiting": self.waiting()}
+        return known | self.sums.row() | times
+
+
+def run_epoch(sitting: Sitting) -> dict[str, Any] | None:
+    """Steps to the epoch's end or the run's; the row for the history, None when stopped (what was done is kept).
+
+    Raises UserError when the loss is not finite.
+    """
+    run, clock, progress = sitting.run, sitting.clock, sitting.run.progress
     run.model.train()
-    sums, begin = Sums(), time.monotonic()
-    name = f"epoch {progress.epoch + 1}"
-    with tqdm(total=count, initial=progress.step % count, desc=name, disable=None, leave=False) as bar:
-        while not sums.steps or (progress.step % count and clock.done() < 1):
-            if stop():
-                return None
-            rate = _step(run, clock, _next(loader, run.options.workers), sums)
-            bar.update()
-    progress.epoch += 1
-    row = sums.row()
-    if not all(map(math.isfinite, row.values())):
-        where = f"epoch {progress.epoch}"
-        fix = "start again with --restart; if it happens again, look for broken images"
-        raise UserError("the loss is no longer a finite number", file=run.folder, found=where, fix=fix)
-    seconds = (time.monotonic() - begin) / sums.steps
-    return {"epoch": progress.epoch, "step": progress.step, "learning_rate": rate, **row, "seconds_per_step": seconds}
-
-
-def _next(loader: Iterator, workers: int) -> dict[str, Any]:
-    """The next batch; a loader process that died is the user's to mend."""
+    part = Part.of(sitting)
+    sitting.meter.open(progress.step % run.length.steps_per_epoch)
     try:
-        return next(loader)
-    except RuntimeError as error:
-        if not workers:
-            raise
-        fix = (
-            "if nothing was said above, memory ran out: give fewer --workers, or 0; the run goes on from its checkpoint"
-        )
-        raise UserError("a loader process has died", fix=fix) from error
+        while not part.sums.steps or (progress.step % run.length.steps_per_epoch and clock.done() < 1):
+            if clock.agree(sitting.stop()):
+                part.keep(run)
+                return None
+            part.rate = _step(run, clock, sitting.data.next(), part.sums)
+            part.count_finite()
+            sitting.meter.step(part)
+            sitting.reserve.look()
+            if clock.save_is_due():
+                part.keep(run)
+                sitting.save()
+    finally:
+        sitting.meter.close()
+    part.require_finite(run)
+    progress.epoch += 1
+    progress.under_way = {}
+    progress.waited += part.waited()
+    return part.row(progress.epoch, progress.step)
 
 
 def _step(run: Run, clock: Clock, batch: dict[str, Any], sums: Sums) -> float:
@@ -65,17 +141,10 @@ def _step(run: Run, clock: Clock, batch: dict[str, Any], sums: Sums) -> float:
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     try:
-        train_step(run.model, batch, plan, run.optimizer, run.device, sums, run.stage.objective)
+        train_step(run.model, batch, plan, run.optimizer, run.device, sums, run.stage.objective, run.ranks)
     except torch.OutOfMemoryError:
         fix = "plan again with a smaller --gpu-memory, or take a smaller teacher if it was one's turn"
         raise UserError("the device's memory does not suffice for a step", found=run.device.reason, fix=fix) from None
     run.progress.step += 1
     run.average.update(run.model, run.progress.step)
     return rate
-
-
-def log_epoch(row: dict[str, Any], done: float) -> None:
-    dice = f"  validation Dice {row['dice']:.3f}" if row.get("dice") is not None else ""
-    figures = "feature error {feature_error:.4f}" if "feature_error" in row else _TASK_FIGURES
-    figures = figures.format(**row)
-    log.info("epoch %d (%.0f %%)  %s  %.2f s/step%s", row["epoch"], 100 * done, figures, row["seconds_per_step"], dice)

@@ -19,7 +19,7 @@ from delightsam_pipeline.model.delightsam import DeLightSAM
 from delightsam_pipeline.plans.plan import Plan
 from delightsam_pipeline.training.augmentation import transforms
 from delightsam_pipeline.training.loading import Source, make_batch
-from delightsam_pipeline.training.step import on_device
+from delightsam_pipeline.training.step import Whole, on_device, same
 
 CHANNELS, STRIDE = 256, 16  # of the embedding
 _CHECKED = 8  # batches per head by which features are compared
@@ -66,10 +66,12 @@ class Imitation:
     cache: FeatureCache | None = None
 
     def __call__(
-        self, student: DeLightSAM, batch: dict[str, Any], plan: Plan, device: Device
+        self, student: DeLightSAM, batch: dict[str, Any], plan: Plan, device: Device, whole: Whole = same
     ) -> tuple[Tensor, dict[str, Tensor]]:
         embedding, wanted = self.both(student, batch, device)
-        error = F.mse_loss(embedding, wanted)
+        squares = F.mse_loss(embedding, wanted, reduction="sum")
+        total, count = whole(torch.stack([squares, squares.new_full((), wanted.numel())]))
+        error = total / count
         return error, {"feature_error": error}
 
     def both(self, student: DeLightSAM, batch: dict[str, Any], device: Device) -> tuple[Tensor, Tensor]:

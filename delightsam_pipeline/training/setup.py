@@ -23,6 +23,7 @@ from delightsam_pipeline.preprocessing.store import Store, StoredCase
 from delightsam_pipeline.training.averaging import Average
 from delightsam_pipeline.training.checkpoint import Progress, load_checkpoint
 from delightsam_pipeline.training.loading import Source
+from delightsam_pipeline.training.ranks import ALONE, Ranks
 from delightsam_pipeline.training.schedule import Length
 from delightsam_pipeline.training.step import Objective, task_loss
 
@@ -34,7 +35,8 @@ class Options:
     """What a user may say about a run; None leaves it to the plan.
 
     epochs, seconds : length, or time budget. pretrained : weights to start from. add_to : the folder of a model that
-    gets new heads, all else in it frozen. workers : loader processes.
+    gets new heads, all else in it frozen. workers : loader processes. tensorboard : whether the history is also written
+    for it. compile : whether the network is.
     """
 
     fold: str
@@ -45,6 +47,8 @@ class Options:
     seed: int = 12345
     workers: int = 0
     restart: bool = False
+    tensorboard: bool = False
+    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Stage:
 class Run:
     """A training run in `folder`: training cases (`sources`) and validation cases (`held_out`) per trained head.
 
-    plans : of all heads of the model.
+    plans : of all heads of the model. ranks : the processes that train it.
     """
 
     folder: Path
@@ -86,6 +90,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     setup: str
     progress: Progress = field(default_factory=Progress)
+    ranks: Ranks = ALONE
 
     @property
     def model(self) -> DeLightSAM:
@@ -109,7 +114,12 @@ class Run:
 
 
 def start(
-    stores: Mapping[str, Store], folder: Path, options: Options, device: Device, stage: Stage | None = None
+    stores: Mapping[str, Store],
+    folder: Path,
+    options: Options,
+    device: Device,
+    stage: Stage | None = None,
+    ranks: Ranks = ALONE,
 ) -> Run:
     """Build a run, or take up the one that stands in `folder`; `stage` says what differs in one of several stages.
 
@@ -137,6 +147,7 @@ def start(
         Average(model),
         torch.optim.AdamW(parameter_groups(model, training.weight_decay), lr=training.learning_rate, fused=True),
         _setup_digest(sources, options.seed, stage.tag),
+        ranks=ranks,
     )
     _take_up(run, fresh)
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from delightsam_pipeline.model.delightsam import DeLightSAM
 from delightsam_pipeline.plans.plan import Plan
 from delightsam_pipeline.preprocessing.resampling import resize
 from delightsam_pipeline.preprocessing.store import StoredCase
+from delightsam_pipeline.training.ranks import ALONE, Ranks
 
 _WORST = 8
 
@@ -47,22 +49,32 @@ def validate(
     device: Device,
     stop: Callable[[], bool] = lambda: False,
     surfaces: bool = False,
+    first: list[float] | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[dict[str, Any], dict[str, View]]:
     """The summary (see evaluation.summary) of a head over stored cases, and a view of each by name.
 
-    surfaces : measure distances and volumes too, which takes longer.
-    Raises Stopped when `stop`, asked between cases, says so.
+    surfaces : measure distances and volumes too, which takes longer. first : gets the seconds of the first case.
+    ranks : the processes that share the cases out; all get all results.
+    Raises Stopped when `stop`, asked between cases, says so, on all processes.
     """
     ids = dict(zip(plan.targets.classes, plan.targets.ids, strict=True))
-    results, views = [], {}
-    for case in cases:
-        if stop():
-            raise Stopped
+    found, stopped, begin = [], False, time.monotonic()
+    for case in cases[ranks.share]:
+        stopped = stop()
+        if stopped:
+            break
         labels, reference = segment(model, head, plan, case.slices(), case.back, device), case.labels()
         grid, missing = case.back.grid if surfaces else None, [plan.targets.classes[k] for k in case.not_annotated]
         metrics = case_metrics(labels, reference, ids, plan.targets.ignore, grid, not_annotated=missing)
-        results.append(CaseResult(case.name, metrics, case.name, case.name, case.group))
-        views[case.name] = _view(labels, reference, case.back.axis)
+        result = CaseResult(case.name, metrics, case.name, case.name, case.group)
+        found.append((result, _view(labels, reference, case.back.axis)))
+        if first is not None and len(found) == 1:
+            first.append(time.monotonic() - begin)
+    if any(ranks.gather(stopped)):
+        raise Stopped
+    found = ranks.gather_shares(found)
+    results, views = [result for result, _ in found], {result.name: view for result, view in found}
     return summarise(results, ids, *((plan.unit, TOLERANCE) if surfaces else ())), views
 
 
@@ -91,12 +103,17 @@ def write_validation(
         write_sheet(folder / "worst_cases.png", panels)
 
 
-def _panel(case: StoredCase, view: View, plan: Plan) -> Picture.Image:
-    """A view over its image, on the image's own grid."""
-    picture = resize(np.asarray(case.slices()[view.z], np.float32), case.back.slice_shape)
+def shown_slice(case: StoredCase, z: int, plan: Plan) -> tuple[np.ndarray, tuple[float, float]]:
+    """A slice of a case [C H W] on the image's own grid, as `overlay` takes it, and its spacing (y, x)."""
+    picture = resize(np.asarray(case.slices()[z], np.float32), case.back.slice_shape)
     if plan.input == "rgb":
         picture = (255 * (picture - picture.min()) / max(np.ptp(picture), 1e-6)).astype(np.uint8)
-    spacing = tuple(s for axis, s in enumerate(case.back.grid.spacing) if axis != case.back.axis)
+    return picture, tuple(s for axis, s in enumerate(case.back.grid.spacing) if axis != case.back.axis)
+
+
+def _panel(case: StoredCase, view: View, plan: Plan) -> Picture.Image:
+    """A view over its image, on the image's own grid."""
+    picture, spacing = shown_slice(case, view.z, plan)
     title = f"{case.name}, slice {view.z + 1} of {case.count}" if case.count > 1 else case.name
     one = (view.prediction[None], view.reference[None])
     return case_panel(picture[:, None], *one, title, spacing, plan.targets.ignore)

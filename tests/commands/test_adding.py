@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from delightsam_pipeline.evaluation.postprocessing import Postprocessing, Rule
+from delightsam_pipeline.inference.model_folder import load_postprocessing, save_postprocessing
+
 OLD, NEW = "Dataset007_Squares", "Dataset008_Dark"
 
 
@@ -53,7 +56,21 @@ def test_a_modality_in_five_commands(both, call, picture):
     assert np.array_equal(same, mask(call, old, picture, Path("before.png")))
     answer = call("evaluate", "-d", "007+008")
     assert answer.code == 0 and f"{OLD} is left out: it was not validated here" in answer.out
-    assert (new.parent / f"cross_validation_{NEW}.json").is_file()
+    assert (new.parent / "cross_validation" / NEW / "summary.json").is_file()
+
+
+def test_post_processing_of_old_heads_goes_along_and_that_of_old_weights_goes(both, call, picture):
+    everything = Rule(operation="remove_smaller", size=1e9)
+    chosen = {OLD: Postprocessing(unit="px", rules={"square": everything}, folds=[0], n_cases=8)}
+    old = shutil.copytree(both / "results" / OLD / "fold_0", "old")
+    save_postprocessing(Path(old), chosen)
+    command = ("train", "008", "0", "--add-to", old, "-o", "added", "--epochs")
+    assert call(*command, "1").code == 0
+    assert load_postprocessing(Path("added")) == chosen
+    assert not mask(call, "added", picture, Path("same.png"), "--head", "007").any()
+    save_postprocessing(Path("added"), {NEW: chosen[OLD]})
+    assert call(*command, "2").code == 0
+    assert load_postprocessing(Path("added")) == chosen
 
 
 def test_distillation_is_stopped_by_nothing_and_goes_on(both, call, monkeypatch):
@@ -64,7 +81,7 @@ def test_distillation_is_stopped_by_nothing_and_goes_on(both, call, monkeypatch)
     assert "held-out feature error before" in answer.out and "held-out feature error after" in answer.out
     assert "model in model" in answer.out
     again = call(*command)
-    assert again.code == 0 and "epoch" not in again.out.replace("epochs", "")
+    assert again.code == 0 and "loss " not in again.out
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,14 @@ def test_a_device_that_is_not_there(wanted):
         choose_device(wanted)
 
 
+def test_each_of_several_processes_has_a_gpu_of_its_own():
+    with pytest.raises(UserError, match="device 'cuda:97' cannot be used"):
+        choose_device("cuda", 97)
+    with pytest.raises(UserError, match="several processes cannot share cuda:1; use --device cuda"):
+        choose_device("cuda:1", 0)
+    assert choose_device("cpu", 3).torch == torch.device("cpu")
+
+
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [

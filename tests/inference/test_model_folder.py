@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from delightsam_pipeline.errors import UserError
-from delightsam_pipeline.inference.model_folder import load_model, read_weights, save_weights, sha256
+from delightsam_pipeline.evaluation.postprocessing import Postprocessing, Rule
+from delightsam_pipeline.inference.model_folder import (
+    begin_postprocessing,
+    load_model,
+    load_postprocessing,
+    read_weights,
+    save_postprocessing,
+    save_weights,
+    sha256,
+)
 
 
 @pytest.fixture
@@ -114,3 +123,16 @@ def test_a_plan_that_was_tampered_with(copy):
 def test_sha256(tmp_path):
     (tmp_path / "x").write_bytes(b"abc")
     assert sha256(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_post_processing_of_heads_is_taken_along_and_that_of_an_earlier_training_goes(copy, model_folder, tmp_path):
+    rule = Rule(operation="keep_largest")
+    first, second = (Postprocessing(unit="mm3", rules={"lesion": rule}, folds=[0], n_cases=n) for n in (3, 4))
+    save_postprocessing(copy, {"Dataset001_MR": first})
+    save_postprocessing(copy, {"Dataset002_US": second})
+    assert load_postprocessing(copy) == {"Dataset001_MR": first, "Dataset002_US": second}
+    new = shutil.copytree(model_folder[0], tmp_path / "new")
+    begin_postprocessing(new, copy)
+    assert load_postprocessing(new) == load_postprocessing(copy)
+    begin_postprocessing(new)
+    assert load_postprocessing(new) == {} and not (new / "postprocessing.json").exists()

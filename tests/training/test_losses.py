@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from delightsam_pipeline.training.losses import mask_loss, patch_counts, patch_loss, patch_targets
+from delightsam_pipeline.training.losses import (
+    mask_loss,
+    mask_sums,
+    patch_counts,
+    patch_loss,
+    patch_sums,
+    patch_targets,
+)
 
 
 def soft_dice(shares, targets):
@@ -28,7 +35,7 @@ def case(classes, seed=0):
 def loss(logits, targets, valid=None, exclusive=True):
     logits, targets = torch.as_tensor(logits), torch.as_tensor(targets)
     valid = torch.ones_like(logits[:, :1]) if valid is None else torch.as_tensor(valid)
-    return mask_loss(logits, targets, valid, exclusive).item()
+    return mask_loss(mask_sums(logits, targets, valid, exclusive)).item()
 
 
 def test_one_pixel_by_hand():
@@ -78,7 +85,7 @@ def test_what_is_not_valid_changes_nothing(exclusive):
     logits[:, :, :2], targets[:, :, :2] = 50, 1
     assert loss(logits, targets, valid, exclusive) == before
     given = torch.tensor(logits, requires_grad=True)
-    mask_loss(given, torch.tensor(targets), torch.tensor(valid), exclusive).backward()
+    mask_loss(mask_sums(given, torch.tensor(targets), torch.tensor(valid), exclusive)).backward()
     assert not given.grad[:, :, :2].any() and given.grad[:, :, 2:].any()
 
 
@@ -97,7 +104,7 @@ def test_absent_classes_and_unknown_batches_are_finite(exclusive):
     for valid in (None, np.zeros((2, 1, 4, 5), np.float32)):
         given = torch.tensor(logits, requires_grad=True)
         valid = torch.ones(2, 1, 4, 5) if valid is None else torch.tensor(valid)
-        value = mask_loss(given, torch.tensor(nothing), valid, exclusive)
+        value = mask_loss(mask_sums(given, torch.tensor(nothing), valid, exclusive))
         value.backward()
         assert torch.isfinite(value) and torch.isfinite(given.grad).all()
 
@@ -118,6 +125,17 @@ def test_patch_loss_and_counts_by_hand():
     foreground = torch.tensor([[[[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]]]])
     known = torch.tensor([[[[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]]]])
     terms = [math.log1p(math.exp(v)) for v in (-2.0, 1.0, 3.0, -2.0, -0.5)]
-    assert patch_loss(logits, foreground, known).item() == pytest.approx(sum(terms) / 5, rel=1e-6)
+    assert patch_loss(patch_sums(logits, foreground, known)).item() == pytest.approx(sum(terms) / 5, rel=1e-6)
     assert patch_counts(logits, foreground, known).tolist() == [2, 1, 1]
-    assert patch_loss(logits, foreground, torch.zeros_like(known)).item() == 0
+    assert patch_loss(patch_sums(logits, foreground, torch.zeros_like(known))).item() == 0
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_the_sums_of_parts_make_the_loss_of_the_whole(exclusive):
+    logits, _, targets = (torch.as_tensor(v) for v in case(2))
+    valid, annotated = torch.ones_like(logits[:, :1]), torch.tensor([[1.0, 1.0], [1.0, 0.0]])
+    whole = mask_sums(logits, targets, valid, exclusive, annotated)
+    # as in training, where a part in which everything was annotated says so by None
+    first = mask_sums(logits[:1], targets[:1], valid[:1], exclusive)
+    parts = first + mask_sums(logits[1:], targets[1:], valid[1:], exclusive, annotated[1:])
+    assert mask_loss(parts).item() == pytest.approx(mask_loss(whole).item(), rel=1e-6)

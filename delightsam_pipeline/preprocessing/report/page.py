@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element
 
 from delightsam_pipeline import __version__
 from delightsam_pipeline.data.dataset import Dataset
+from delightsam_pipeline.errors import listed
 from delightsam_pipeline.files import digest, read_json, write_text
 from delightsam_pipeline.plans.findings import Finding, counted, place
 from delightsam_pipeline.plans.fingerprint import Fingerprint
@@ -93,7 +94,7 @@ def _header(print_: Fingerprint, plan: Plan) -> Element:
         "Channels": ", ".join(print_.channel_names),
         "Stored as": _counted(case.dtype for case in print_.cases),
         "File axes": _counted(case.orientation for case in print_.cases),
-        "Classes": _listed(plan.targets.classes),
+        "Classes": listed(plan.targets.classes, _MOST_CLASSES),
     }
     links = {"findings": "Findings", "samples": "Samples", "distributions": "Distributions", "plan": "Plan"}
     links |= {"network": "What the network sees", "splits": "Splits", "files": "Files"}
@@ -105,12 +106,6 @@ def _header(print_: Fingerprint, plan: Plan) -> Element:
         element("dl", *parts),
         element("nav", *(element("a", text, href=f"#{name}") for name, text in links.items()), aria_label="Sections"),
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    """All names, or the first of many."""
-    more = f" and {len(names) - _MOST_CLASSES} more" if len(names) > _MOST_CLASSES else ""
-    return ", ".join(names[:_MOST_CLASSES]) + more
 
 
 def _counted(words: Iterable[str]) -> str:

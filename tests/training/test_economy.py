@@ -1,0 +1,131 @@
+"""Steps that find too little memory, and what is made of them: the same numbers, in less of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from delightsam_pipeline.training.compiling import compile_network
+from delightsam_pipeline.training.economy import agree_on_economy, economy, rehearse
+from delightsam_pipeline.training.ranks import ALONE
+from delightsam_pipeline.training.step import task_loss
+
+_specification = importlib.util.spec_from_file_location("ranks_worker", Path(__file__).parent / "ranks_worker.py")
+worker = importlib.util.module_from_spec(_specification)
+_specification.loader.exec_module(worker)
+
+
+def room_for(images):
+    """prepare(model): its memory suffices for so many images in an inner block at once."""
+
+    def look(_, args):
+        if len(args[0]) > images:
+            raise torch.OutOfMemoryError(f"no room for {len(args[0])}")
+
+    return lambda model: model.encoder.layers[1].blocks[1].register_forward_pre_hook(look)
+
+
+def room_for_recomputing(model):
+    """Its memory suffices when activations are computed again."""
+
+    def look(*_):
+        if not model.scope.recompute:
+            raise torch.OutOfMemoryError("no room")
+
+    model.decoder.register_forward_pre_hook(look)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield worker.train("whole", ALONE)
+    torch.set_num_threads(threads)
+
+
+def warnings_of(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def test_halved_batches_train_as_whole_ones(whole, caplog):
+    """Batch norms, which are of the whole batch, and twenty steps; found out within the first step."""
+    halved = worker.train("whole", ALONE, room_for(2))
+    assert [text.partition(": ")[2] for text in warnings_of(caplog)] == [
+        "activations computed again on the way back",
+        "activations computed again on the way back, each block in 2 parts",
+    ]
+    assert len(whole["losses"]) == 20
+    np.testing.assert_allclose(halved["losses"], whole["losses"], atol=1e-4)
+    for name in whole:
+        if "statistics" in name:
+            np.testing.assert_allclose(halved[name], whole[name], atol=1e-3, rtol=1e-3, err_msg=name)
+
+
+def test_recomputing_changes_no_bit(whole, monkeypatch, caplog):
+    monkeypatch.setitem(worker.STEPS, "whole", 3)
+    expected, cheaper = worker.train("whole", ALONE), worker.train("whole", ALONE, room_for_recomputing)
+    assert len(warnings_of(caplog)) == 1
+    for name, value in expected.items():
+        np.testing.assert_array_equal(cheaper[name], value, err_msg=name)
+    assert expected["controllers.MRI.statistics.0.batches"] == 3  # not once more for each way
+
+
+def test_a_frozen_body_in_parts(monkeypatch):
+    monkeypatch.setitem(worker.STEPS, "frozen", 3)
+    expected, single = worker.train("frozen", ALONE), worker.train("frozen", ALONE, room_for(1))
+    np.testing.assert_allclose(single["losses"], expected["losses"], atol=1e-5)
+    assert all(np.array_equal(single[name], expected[name]) for name in expected if name.startswith("encoder."))
+
+
+def test_less_than_one_image_cannot_be(caplog):
+    with pytest.raises(torch.OutOfMemoryError, match="no room for 1"):
+        worker.train("whole", ALONE, room_for(0))
+    assert warnings_of(caplog)[-1].endswith("each block in 4 parts")
+
+
+def gradients(model):
+    def step(batch, plan):
+        task_loss(model, batch, plan, worker.DEVICE)[0].backward()
+
+    return step
+
+
+def test_a_rehearsal_finds_what_fits_and_leaves_nothing():
+    model = worker.network("whole").train()
+    room_for(2)(model)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    agree_on_economy(model, {"new": worker.plan_for(4)}, gradients(model), ALONE)
+    assert economy(model) == "activations computed again on the way back, each block in 2 parts"
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_what_cannot_be_compiled_is_not(caplog):
+    def broken(*_):
+        raise RuntimeError("no compiler here")
+
+    model = worker.network("whole").train()
+    with caplog.at_level(logging.WARNING, logger="delightsam_pipeline"):
+        plans = {"new": worker.plan_for(1)}
+        assert not compile_network(model, lambda: rehearse(model, plans, gradients(model)), backend=broken)
+    assert [text.split(" (")[0] for text in warnings_of(caplog)] == ["the network is not compiled, which fails here"]
+    rehearse(model, plans, gradients(model))
+
+
+@pytest.mark.slow
+def test_a_compiled_network_keeps_its_names_and_numbers(monkeypatch):
+    monkeypatch.setitem(worker.STEPS, "whole", 2)
+
+    def compiled(model):
+        plans = {"new": worker.plan_for(worker.BATCH)}
+        assert compile_network(model, lambda: rehearse(model, plans, gradients(model)), backend="aot_eager")
+
+    expected, found = worker.train("whole", ALONE), worker.train("whole", ALONE, compiled)
+    assert expected.keys() == found.keys()
+    np.testing.assert_allclose(found["losses"], expected["losses"], atol=1e-4)
+    assert found["controllers.MRI.statistics.0.batches"] == 2
