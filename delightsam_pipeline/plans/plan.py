@@ -18,6 +18,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Factor = Annotated[float, Field(ge=0.1, le=10)]
 LabelValue = Annotated[int, Field(strict=True, ge=0, le=65535)]
+TOLD = ("reasons", "overrides", "plans_from")  # entries of a plan that say why, and decide nothing
 CHANNELS = {"rgb": 3, "repeat": 1, "neighbours": 1}  # how many an input takes; a projection takes any number
 
 
@@ -173,8 +174,7 @@ class Plan(_Strict):
 
     def preprocessing_digest(self) -> str:
         """Changes when a decision changes that the preprocessed store depends on."""
-        told = {"reasons", "overrides", "plans_from"}
-        return digest(self.model_dump(mode="json", exclude=told | {"training", "augmentation", "tile_overlap"}))
+        return digest(self.model_dump(mode="json", exclude={*TOLD, "training", "augmentation", "tile_overlap"}))
 
 
 def _contradictions(plan: Plan) -> Iterator[str]:

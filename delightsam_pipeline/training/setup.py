@@ -18,7 +18,7 @@ from delightsam_pipeline.inference.device import Device
 from delightsam_pipeline.inference.model_folder import head_spec, load_model, sha256
 from delightsam_pipeline.model.delightsam import DeLightSAM
 from delightsam_pipeline.model.pretrained import load_pretrained
-from delightsam_pipeline.plans.plan import Plan
+from delightsam_pipeline.plans.plan import TOLD, Plan
 from delightsam_pipeline.preprocessing.store import Store, StoredCase
 from delightsam_pipeline.training.averaging import Average
 from delightsam_pipeline.training.checkpoint import Progress, load_checkpoint
@@ -191,10 +191,14 @@ def _only_stage(plans: Mapping[str, Plan], options: Options, fresh: bool) -> Sta
 
 
 def _setup_digest(sources: Mapping[str, Source], seed: int, tag: str) -> str:
-    """Changes when a run would see other data than before, or goes on from other frozen weights."""
+    """Changes when a run would see other data than before, or goes on by another plan or from other frozen weights.
+
+    The length is not part of it: a run may be made longer.
+    """
     parts: list[Any] = [seed, tag] if tag else [seed]
     for head, source in sources.items():
-        parts.append([head, source.plan.preprocessing_digest(), [case.name for case in source.cases]])
+        plan = source.plan.model_dump(mode="json", exclude={"training": {"epochs"}, **dict.fromkeys(TOLD, True)})
+        parts.append([head, plan, [case.name for case in source.cases]])
         if partial := {case.name: case.not_annotated for case in source.cases if case.not_annotated}:
             parts.append(partial)
     return digest(parts)

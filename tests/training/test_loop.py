@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -117,6 +118,29 @@ def test_another_seed_is_another_run(finished, stores, cpu):
     with pytest.raises(UserError, match=r"last\.pt: belongs to a run with other cases, plan, seed or first"):
         begin(stores, finished.folder, cpu, seed=1)
     assert begin(stores, finished.folder, cpu, seed=1, restart=True).progress.step == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training": {"learning_rate": 0.01}},
+        {"augmentation": {"speckle": 0.5}},
+        {"tile_overlap": 0.4},
+    ],
+)
+def test_another_plan_is_another_run(finished, stores, cpu, changes):
+    """A run that went on by another plan would say that all of it was made by that."""
+    plan = stores["us"].plan
+    values = {n: getattr(plan, n).model_copy(update=v) if isinstance(v, dict) else v for n, v in changes.items()}
+    planned = {**stores, "us": replace(stores["us"], plan=plan.model_copy(update=values))}
+    with pytest.raises(UserError, match="belongs to a run with other cases, plan"):
+        begin(planned, finished.folder, cpu)
+
+
+def test_the_length_of_a_plan_is_no_other_run(finished, stores, cpu):
+    longer = stores["us"].plan.training.model_copy(update={"epochs": 999})
+    planned = {**stores, "us": replace(stores["us"], plan=stores["us"].plan.model_copy(update={"training": longer}))}
+    assert begin(planned, finished.folder, cpu).progress.step == finished.run.progress.step
 
 
 def test_the_final_weights_are_the_averages(finished):
