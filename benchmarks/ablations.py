@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--preprocessed", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--variant", choices=VARIANTS, required=True)
-    parser.add_argument("--fold", default="1")
+    parser.add_argument("--fold", default="2")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=12345)
     parser.add_argument("--add-to", type=Path, metavar="MODEL", help="freeze this model, of the same variant, and add")

@@ -8,7 +8,8 @@ fluorescence (dark) and stained (bright) pictures. Of each domain a quarter is h
 folds: an even fold trains on the rest of the first domain, an odd one on that of the second, and both validate on the
 quarter and on all of the other domain. Datasets after a + are trained in the same model, on their own folds; --set is
 passed to dlsam_plan_and_preprocess for the first. The length is a number of epochs, so that other work on the machine
-does not matter. Writes a record of every training, the lists of cases with it, to benchmarks/results/domains/; those
+does not matter; an epoch has the steps of every joined dataset, so 107+103 needs half the epochs of 107 for as many
+steps in all. Writes a record of every training, the lists of cases with it, to benchmarks/results/domains/; those
 that are there are not made again. training_tables.py makes a table of them.
 """
 

@@ -1,6 +1,6 @@
 """What single decisions of a plan bring: plan with some of them set by hand, preprocess, train, validate.
 
-    python benchmarks/plan_choices.py --raw RAW --work WORK --fold 1 --epochs 3 Dataset105_X --set patch_size=448x448
+    python benchmarks/plan_choices.py --raw RAW --work WORK --fold 2 --epochs 3 Dataset105_X --set patch_size=448x448
 
 Without --set the plan stands as the rules make it. Appends a line of JSON to WORK/plan_choices.jsonl: the decisions,
 mean validation Dice, GFLOP for one image of the plan's size, CPU seconds of preprocessing and of training.
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--raw", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[], metavar="DECISION=VALUE", dest="overrides")
-    parser.add_argument("--fold", default="1")
+    parser.add_argument("--fold", default="2")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=12345)
     parser.add_argument("dataset")

@@ -1,6 +1,6 @@
 """What choices of the training recipe bring, at equal steps from nothing.
 
-    python benchmarks/recipes.py --preprocessed FOLDER --work WORK --variant muon --fold 1 --epochs 4 Dataset101_X
+    python benchmarks/recipes.py --preprocessed FOLDER --work WORK --variant muon --fold 2 --epochs 4 Dataset101_X
 
 Trains one model on a preprocessed dataset (or several, joined with +) with one variant, or with entries of the plan's
 training set by hand (`--set learning_rate=0.002`), and appends a line of JSON to WORK/recipes.jsonl: mean validation
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--variant", default="own", choices=VARIANTS)
     parser.add_argument("--set", action="append", default=[], metavar="ENTRY=VALUE", dest="entries")
-    parser.add_argument("--fold", default="1")
+    parser.add_argument("--fold", default="2")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seed", type=int, default=12345)
     parser.add_argument("dataset")

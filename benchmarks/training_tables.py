@@ -61,10 +61,21 @@ def over_seeds(same: Sequence[Record]) -> Record:
     return {"unit": first["unit"], "classes": first["classes"], "metric_per_case": cases}
 
 
-def case_mean(summary: Record) -> float:
-    """Mean over the cases of their mean Dice over classes."""
-    means = [defined_means(list(row["metrics"].values()))["Dice"] for row in summary["metric_per_case"]]
-    return float(np.mean([value for value in means if value is not None]))
+def case_means(one: Record, other: Record) -> tuple[float, float]:
+    """Of two summaries of the same cases, the mean over cases of the mean Dice over classes that both have defined."""
+    means = []
+    for first, second in zip(one["metric_per_case"], other["metric_per_case"], strict=True):
+        pairs = [(first["metrics"][key]["Dice"], second["metrics"][key]["Dice"]) for key in one["classes"]]
+        defined = [pair for pair in pairs if None not in pair]
+        if defined:
+            means.append(np.mean(defined, axis=0))
+    mine, others = np.mean(means, axis=0)
+    return float(mine), float(others)
+
+
+def commits(*same: Record) -> str:
+    """Of all records that a row is made of; more than one means that it pools different code."""
+    return ", ".join(sorted({record["commit"] for record in same}))
 
 
 def against_nnunet() -> str:
@@ -83,13 +94,14 @@ def against_nnunet() -> str:
         folds, seeds = ({record[key] for record in mine} for key in ("fold", "seed"))
         runs_told = f"{len(folds)} x {len(seeds)}" if len(pairs) == len(folds) * len(seeds) else f"{len(pairs)} runs"
         interval = "-" if row["interval"] is None else "{:+.3f} to {:+.3f}".format(*row["interval"])
-        cells = [dataset, budget, where, runs_told, str(row["n_cases"]), number(case_mean(one)), number(case_mean(two))]
+        cells = [dataset, budget, where, runs_told, str(row["n_cases"]), *map(number, case_means(one, two))]
         cells += [f"{row['difference']:+.3f}", interval, *(f"{mean_of(of, 'training_s'):.0f}" for of in (mine, other))]
         cells += [f"{mean_of(of, 'iterations'):.0f}" for of in (mine, other)]
-        rows.append([*cells, *(f"{mean_of(of, 'cpu_s') / mean_of(of, 'wall_s'):.2f}" for of in (mine, other))])
+        cells += [f"{mean_of(of, 'cpu_s') / mean_of(of, 'wall_s'):.2f}" for of in (mine, other)]
+        rows.append([*cells, commits(*mine, *other)])
     header = ["dataset", "budget", "on", "folds x seeds", "cases", "ours", "nnU-Net", "difference", "95 % interval"]
     pairs_told = [f"{what}, {who}" for what in ("training s", "steps", "cores") for who in ("ours", "nnU-Net")]
-    return markdown([*header, *pairs_told], rows)
+    return markdown([*header, *pairs_told, "commit"], rows)
 
 
 def mean_of(same: Sequence[Record], key: str) -> float:
@@ -107,9 +119,9 @@ def joint_or_single() -> str:
                 if r["what"] == "single" and head in r["heads"] and r["budget"] == share and same_run(r, joint):
                     pair = [number(each["mean"]["Dice"]) for each in (found, r["heads"][head])]
                     about = [joint["fold"], str(joint["seed"]), joint["budget"], share, machine(joint)]
-                    rows.append([head, *about, str(len(found["metric_per_case"])), *pair])
+                    rows.append([head, *about, str(len(found["metric_per_case"])), *pair, commits(joint, r)])
     header = ["dataset", "fold", "seed", "time of one model", "time of each alone", "on", "cases", "one model", "alone"]
-    return markdown(header, rows)
+    return markdown([*header, "commit"], rows)
 
 
 def same_run(one: Record, other: Record) -> bool:
@@ -126,9 +138,11 @@ def added() -> str:
                 about = [r["base"], r["fold"], str(r["seed"]), r["budget"], machine(r)]
                 same, files = (sum(m[key] for m in r["masks"].values()) for key in ("identical", "files"))
                 dice = [number(each["mean"]["Dice"]) for each in pair]
-                rows.append([head, *about, str(len(pair[0]["metric_per_case"])), *dice, f"{same} of {files}"])
+                rows.append(
+                    [head, *about, str(len(pair[0]["metric_per_case"])), *dice, f"{same} of {files}", commits(r, alone)]
+                )
     header = ["dataset", "added to", "fold", "seed", "time", "on", "cases", "added", "alone", "masks unchanged"]
-    return markdown(header, rows)
+    return markdown([*header, "commit"], rows)
 
 
 def domains() -> str:
@@ -144,7 +158,7 @@ def domains() -> str:
     for (setting, epochs), of_run in sorted(runs.items()):
         first = next(iter(of_run.values()))
         for here, there in (list(first["domains"]), list(first["domains"])[::-1]):
-            inside, outside, cases = [], [], 0
+            inside, outside, cases, used = [], [], 0, []
             for (part, seed, trained_on), own in of_run.items():
                 other = of_run.get((part, seed, there))
                 if trained_on == here and other is not None:
@@ -153,13 +167,14 @@ def domains() -> str:
                     inside.append(own["scores"][here]["dice"])
                     outside.append(mean_dice(same))
                     cases += len(names)
+                    used += [own, other]
             if inside:
                 pair = float(np.mean(inside)), float(np.mean(outside))
-                steps = ", ".join(sorted({str(r["iterations"]) for r in of_run.values()}))
+                steps = ", ".join(sorted({str(r["iterations"]) for r in used}))
                 cells = [setting, epochs, steps, here, str(len(inside)), str(cases)]
-                rows.append([*cells, *map(number, pair), f"{pair[1] - pair[0]:+.3f}"])
+                rows.append([*cells, *map(number, pair), f"{pair[1] - pair[0]:+.3f}", commits(*used)])
     header = ["setting", "length", "steps", "tested on", "runs", "cases tested", "trained on it"]
-    return markdown([*header, "trained on the other", "difference"], rows)
+    return markdown([*header, "trained on the other", "difference", "commit"], rows)
 
 
 TABLES = {"against-nnunet": against_nnunet, "joint": joint_or_single, "added": added, "domains": domains}

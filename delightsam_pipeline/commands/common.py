@@ -51,7 +51,8 @@ class Parser(argparse.ArgumentParser):
 class Stop:
     """Set by Ctrl-C or SIGTERM within its `with` block; asked between steps, so that a run ends with all saved.
 
-    A second signal ends the program at once.
+    A second Ctrl-C ends the program at once. A second SIGTERM does not: whoever starts processes sends it on to them,
+    and they may have had it already.
     """
 
     def __init__(self) -> None:
@@ -71,10 +72,12 @@ class Stop:
         return self.code is not None
 
     def _ask(self, code: int, *_) -> None:
-        if self.code is not None:
+        if code == self.code == INTERRUPTED:
             raise KeyboardInterrupt
-        self.code = code
-        log.warning("stopping after this step; once more to stop at once")
+        if self.code is None:
+            log.warning("stopping after this step; Ctrl-C once more to stop at once")
+        if self.code is None or code == INTERRUPTED:
+            self.code = code
 
 
 class _Terminated(BaseException):

@@ -72,7 +72,7 @@ def _expected(head: str) -> int:
 def _postprocess(folder: Path, head: str, folds: Mapping[int, dict[str, Any]], device: str) -> None:
     """Choose post-processing for a head, print and keep it; what stands in the way is told, the scores being written.
 
-    It goes to the validated folds, and to others of the same plan, `all` among them.
+    It goes to the validated folds, and to others of the same plan, `all` among them; the rest are named.
     """
     from delightsam_pipeline.evaluation.tables import postprocessing_table
     from delightsam_pipeline.inference.model_folder import save_postprocessing
@@ -93,6 +93,8 @@ def _postprocess(folder: Path, head: str, folds: Mapping[int, dict[str, Any]], d
     for plan in sorted(folder.glob(f"fold_*/plans/{head}.json")):
         if load_plan(plan).preprocessing_digest() == digest:
             save_postprocessing(plan.parents[1], {head: chosen})
+        else:
+            log.warning("%s does not get it: it was trained by another plan of %s", plan.parents[1].name, head)
     log.info("%s", postprocessing_table(chosen))
 
 

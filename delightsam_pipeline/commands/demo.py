@@ -42,6 +42,7 @@ def _work(args) -> int | None:
     _step(plan_and_preprocess.main, "dlsam_plan_and_preprocess", "-d", *ids)
     budget = f"{args.time_budget or (720 if args.all else 240):g}s"
     _step(train.main, "dlsam_train", "+".join(ids), "0", "--time-budget", budget, "--device", args.device)
+    _step(evaluate.main, "dlsam_evaluate", "-d", "+".join(ids), "--device", args.device)
     model = home / "results" / names / "fold_0"
     for dataset, number in zip(raw, ids, strict=True):
         output = home / "predictions" / dataset.name

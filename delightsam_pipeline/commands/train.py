@@ -95,38 +95,18 @@ def _run(args, folders: list[Path], held: ExitStack) -> int:
     target: Path = args.output or results_root() / _name(args.add_to, list(stores)) / f"fold_{args.fold}"
 
     from delightsam_pipeline.inference.device import choose_device
-    from delightsam_pipeline.training.board import require_tensorboard
     from delightsam_pipeline.training.folder import StopFile
-    from delightsam_pipeline.training.ranks import joined, launched
-    from delightsam_pipeline.training.setup import Options
+    from delightsam_pipeline.training.ranks import joined, said_once
 
-    ranks = launched()
-    if ranks.size > 1 and args.teacher is not None:
-        raise UserError("--teacher trains in one process", found=ranks.size, fix="start one, without torchrun")
-    if not ranks.is_first:
-        logging.getLogger("delightsam_pipeline").setLevel(logging.ERROR)  # the first says it for all
+    ranks = _ranks(args)
     device = choose_device(args.device, ranks.local if ranks.size > 1 else None)
-    workers = device.loader_workers(ranks.local_size) if args.workers is None else args.workers
-    options = Options(
-        args.fold,
-        args.epochs,
-        args.time_budget,
-        args.pretrained,
-        args.add_to,
-        args.seed,
-        workers,
-        args.restart,
-        args.tensorboard,
-        args.compile,
-    )
-    if args.tensorboard:
-        require_tensorboard()
+    options = _options(args, device.loader_workers(ranks.local_size) if args.workers is None else args.workers)
     if ranks.is_first:
         held.enter_context(only_one(target, "dlsam_train"))
     held.enter_context(joined(ranks, device.torch))
     where = device.reason if ranks.size == 1 else f"{device.reason}, one of {ranks.size} processes"
     log.info("training %s, fold %s, on %s, into %s", " + ".join(stores), args.fold, where, target)
-    with Stop() as signals, StopFile(target) as file:
+    with said_once(ranks), Stop() as signals, StopFile(target) as file:
         train = partial(_train, ranks) if args.teacher is None else partial(_distil, args)
         finished = train(stores, target, options, device, lambda: signals() or file())
     if not finished:
@@ -134,6 +114,39 @@ def _run(args, folders: list[Path], held: ExitStack) -> int:
         return signals.code or TERMINATED
     log.info("model in %s\nnext: dlsam_predict -i IMAGES -o OUTPUT -m %s", target, shlex.quote(str(target)))
     return 0
+
+
+def _ranks(args):
+    """The processes that train. Raises UserError where there may be but one."""
+    from delightsam_pipeline.training.ranks import launched
+
+    ranks = launched()
+    if ranks.size > 1 and args.teacher is not None:
+        raise UserError("--teacher trains in one process", found=ranks.size, fix="start one, without torchrun")
+    if not ranks.is_first:
+        logging.getLogger("delightsam_pipeline").setLevel(logging.ERROR)  # the first says it for all
+    return ranks
+
+
+def _options(args, workers: int):
+    """What the training is told. Raises UserError when TensorBoard is asked for and not installed."""
+    from delightsam_pipeline.training.board import require_tensorboard
+    from delightsam_pipeline.training.setup import Options
+
+    if args.tensorboard:
+        require_tensorboard()
+    return Options(
+        fold=args.fold,
+        epochs=args.epochs,
+        seconds=args.time_budget,
+        pretrained=args.pretrained,
+        add_to=args.add_to,
+        seed=args.seed,
+        workers=workers,
+        restart=args.restart,
+        tensorboard=args.tensorboard,
+        compile=args.compile,
+    )
 
 
 def _train(ranks, stores, target: Path, options, device, stop: Callable[[], bool]) -> bool:

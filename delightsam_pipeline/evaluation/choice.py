@@ -151,6 +151,10 @@ def rules_by_others(cases: Sequence[HeldOut], classes: Sequence[str]) -> dict[st
 def rules_that_hold(
     rules: Mapping[str, Rule], honest: Mapping[str, Evidence], ids: Mapping[str, Ids]
 ) -> dict[str, Rule]:
-    """Those rules whose class, and whose regions that share label values with it, lose nothing on cases of others."""
+    """Those rules whose class gains on cases of others, where no class that shares label values with it loses.
+
+    `honest` has thereby decided what is kept, so for kept rules it looks a little too good again.
+    """
     worse = [set(ids[name]) for name, evidence in honest.items() if evidence.gain < 0]
-    return {name: rule for name, rule in rules.items() if not any(values & set(ids[name]) for values in worse)}
+    gaining = {name: rule for name, rule in rules.items() if name in honest and honest[name].gain > 0}
+    return {name: rule for name, rule in gaining.items() if not any(values & set(ids[name]) for values in worse)}

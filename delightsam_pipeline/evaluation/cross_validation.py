@@ -13,7 +13,7 @@ from delightsam_pipeline.evaluation.tables import number
 from delightsam_pipeline.files import read_json
 
 _FOLD = re.compile(r"fold_(\d+)")
-_AGAIN = "give dlsam_train with this fold again, which only validates a finished run"
+_AGAIN = "remove the fold's validation/DATASET/summary.json and give dlsam_train again, which makes it anew"
 
 
 def fold_summaries(folder: Path) -> tuple[dict[str, dict[int, dict[str, Any]]], list[str]]:

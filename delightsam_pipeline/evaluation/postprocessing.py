@@ -11,22 +11,18 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from delightsam_pipeline.data.image import Grid
 from delightsam_pipeline.data.labels import Labels
 from delightsam_pipeline.evaluation.metrics import Ids, label_mask
-from delightsam_pipeline.plans.plan import Plan
+from delightsam_pipeline.plans.plan import Plan, Strict
 
 Unit = Literal["mm3", "px", "share"]
 _Count = Annotated[int, Field(ge=0)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Evidence(_Strict):
+class Evidence(Strict):
     """A class's mean Dice over cases, without rules and with them; a case where nothing is and nothing is found has 1.
 
     interval : of the mean difference, 95 %, None under ten groups of cases.
@@ -46,7 +42,7 @@ class Evidence(_Strict):
         return self.with_rules - self.without_rules
 
 
-class Rule(_Strict):
+class Rule(Strict):
     """What is done to one class.
 
     operation : "keep_largest" keeps the largest part; "remove_smaller" removes the parts under `size`, in the unit of
@@ -64,7 +60,7 @@ class Rule(_Strict):
         return self
 
 
-class Postprocessing(_Strict):
+class Postprocessing(Strict):
     """The rules of a head by class, and what they were chosen on.
 
     unit : of sizes: mm3, px (pixels), or share (of the image). folds : whose held-out cases these were.
@@ -75,7 +71,7 @@ class Postprocessing(_Strict):
     rules: dict[str, Rule]
     folds: list[_Count]
     n_cases: _Count
-    honest: dict[str, Evidence] = {}
+    honest: dict[str, Evidence] = Field(default_factory=dict)
 
 
 def unit_of(plan: Plan) -> Unit:

@@ -42,7 +42,7 @@ def table(summary: Mapping[str, Any]) -> str:
 def postprocessing_table(chosen: Postprocessing) -> str:
     """Lines of text: Dice of each class without post-processing and with what was chosen on other cases, and the rules.
 
-    A class that is nowhere to be seen has no line.
+    A class that is nowhere to be seen has no line. One that lost on other cases is marked, since nothing is done to it.
     """
     rows = [("class", "cases", "Dice without", "with", "difference", "95 % interval", "better", "worse")]
     for name, seen in chosen.honest.items():
@@ -52,7 +52,11 @@ def postprocessing_table(chosen: Postprocessing) -> str:
     others = "the other folds" if len(chosen.folds) > 1 else "the rest of them, in fifths"
     folds = f"fold {', '.join(map(str, chosen.folds))}"
     title = f"post-processing on {chosen.n_cases} held-out cases of {folds}, each by what was chosen on {others}"
-    lines = [title, columns(rows)]
+    lost = [name not in chosen.rules and seen.gain < 0 for name, seen in chosen.honest.items()]
+    marks = ["", *("  not applied: lost on other cases" if one else "" for one in lost)]
+    lines = [title, *(line + mark for line, mark in zip(columns(rows).splitlines(), marks, strict=True))]
+    if chosen.rules:
+        lines.append("rules are kept where this table shows a gain, so what it says of them is a little too good")
     lines += [
         f"dlsam_predict from now on, {name}: {rule_text(rule, chosen.unit)}" for name, rule in chosen.rules.items()
     ]

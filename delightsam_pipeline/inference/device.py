@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import os
 import sys
 from dataclasses import dataclass
 
 import torch
 
+from delightsam_pipeline.data.machine import cores
 from delightsam_pipeline.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -29,9 +29,9 @@ class Device:
         return torch.autocast(self.torch.type, torch.bfloat16, enabled=self.bf16)
 
     def loader_workers(self, sharers: int = 1) -> int:
-        """Processes that load and augment, where so many trainings share the machine: on a GPU as many as cores allow,
+        """Processes that load and augment, where so many trainings share the cores: on a GPU as many as cores allow,
         on a CPU none to take its cores."""
-        return min(12, max(1, (os.cpu_count() or 1) // sharers - 1)) if self.torch.type == "cuda" else 0
+        return min(12, max(1, cores() // sharers - 1)) if self.torch.type == "cuda" else 0
 
 
 def choose_device(wanted: str = "auto", number: int | None = None) -> Device:
@@ -53,8 +53,11 @@ def choose_device(wanted: str = "auto", number: int | None = None) -> Device:
             raise NotImplementedError
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
-        there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise UserError(f"device '{wanted}' cannot be used", found=", ".join(there), fix="use --device auto") from None
+        count = torch.cuda.device_count()
+        there, fix = ["cpu", *(f"cuda:{i}" for i in range(count))], "use --device auto"
+        if number is not None and number >= count > 0:
+            fix = f"start at most {count} processes on this machine, each of which takes a GPU"
+        raise UserError(f"device '{wanted}' cannot be used", found=", ".join(there), fix=fix) from None
     if device.type == "cuda":
         name, bf16 = torch.cuda.get_device_name(device), torch.cuda.is_bf16_supported(including_emulation=False)
         return Device(device, bf16, f"{name}, {'bf16' if bf16 else 'fp32: it has no bf16'}")

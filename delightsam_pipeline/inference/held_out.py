@@ -10,6 +10,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from delightsam_pipeline import __version__
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.files import digest, read_json, writing
 from delightsam_pipeline.inference.model_folder import sha256
@@ -25,7 +26,8 @@ def held_out_labels(
 ) -> Iterator[tuple[StoredCase, np.ndarray]]:
     """(case, labels [z y x] on its own grid) of stored cases, by the model in the folder `fold`.
 
-    Kept in validation/HEAD/labels, and read from there while the weights and what was stored of the case are the same.
+    Kept in validation/HEAD/labels, and read from there while the weights, what was stored of the case, and the
+    version of this package are the same.
     Raises UserError when the model cannot be loaded, or the device is not there.
     """
     weights = fold / "model.safetensors"
@@ -35,11 +37,11 @@ def held_out_labels(
     predictor: Predictor | None = None
     for case in cases:
         file = fold / "validation" / head / "labels" / f"{case.name}.npz"
-        key = digest(sha, plan.tile_overlap, read_json(case.folder / f"{case.name}.json"))
+        key = digest(__version__, sha, plan.tile_overlap, read_json(case.folder / f"{case.name}.json"))
         labels = _kept(file, key, case.back.grid.shape)
         if labels is None:
             if predictor is None:
-                predictor = Predictor.load(fold, device)
+                predictor = Predictor.load(fold, device, postprocessing=False)
                 log.info("%s: held-out cases of %s are predicted on %s", fold.name, head, predictor.device.reason)
             labels = predictor.segment(head, case.slices(), case.back)
             with writing(file) as temporary:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from delightsam_pipeline.errors import UserError
-from delightsam_pipeline.evaluation.postprocessing import Postprocessing
+from delightsam_pipeline.evaluation.postprocessing import Postprocessing, rule_text
 from delightsam_pipeline.files import read_json, write_json, writing
 from delightsam_pipeline.model.checkpoints import load_strictly
 from delightsam_pipeline.model.delightsam import DeLightSAM, HeadSpec
@@ -110,7 +110,7 @@ def load_postprocessing(folder: Path) -> dict[str, Postprocessing]:
     file = folder / _POSTPROCESSING
     if not file.is_file():
         return {}
-    heads = _validated(_Postprocessings, file, "post-processing").heads
+    heads = _validated(_Postprocessings, file, "post-processing", _CHOOSE).heads
     for head, chosen in heads.items():
         classes = load_plan(folder / "plans" / f"{head}.json").targets.classes
         strange = sorted({*chosen.rules, *chosen.honest} - set(classes))
@@ -121,10 +121,19 @@ def load_postprocessing(folder: Path) -> dict[str, Postprocessing]:
 
 
 def save_postprocessing(folder: Path, chosen: Mapping[str, Postprocessing]) -> None:
-    """Write what was chosen for some heads beside what stands there for others; nothing at all leaves no file."""
-    heads = load_postprocessing(folder) | dict(chosen)
+    """Write what was chosen for some heads beside what stands there for others; nothing at all leaves no file.
+
+    A file that cannot be read is replaced, with a warning: it would stand in the way of choosing anew.
+    """
+    file = folder / _POSTPROCESSING
+    try:
+        there = load_postprocessing(folder)
+    except UserError as error:
+        log.warning("%s: cannot be used and is replaced: %s", file, error.problem)
+        there = {}
+    heads = there | dict(chosen)
     if heads:
-        write_json(folder / _POSTPROCESSING, _Postprocessings(heads=heads).model_dump(mode="json"))
+        write_json(file, _Postprocessings(heads=heads).model_dump(mode="json"))
 
 
 def begin_postprocessing(folder: Path, added_to: Path | None = None) -> None:
@@ -138,24 +147,30 @@ def begin_postprocessing(folder: Path, added_to: Path | None = None) -> None:
 
 
 def joined_postprocessing(folders: Sequence[Path], heads: Collection[str]) -> dict[str, Postprocessing]:
-    """Of several folds' models as one: per head what was chosen on most cases, with a warning where they differ."""
+    """Of several folds' models as one: per head what was chosen on most cases.
+
+    A warning for each head in which they differ says what is applied.
+    """
     each, joined = [load_postprocessing(folder) for folder in folders], {}
     for head in heads:
         there = [chosen[head] for chosen in each if head in chosen]
         if there:
             joined[head] = max(there, key=lambda chosen: chosen.n_cases)
         if any(chosen.get(head) != joined.get(head) for chosen in each):
-            log.warning("the folds differ in post-processing; %s", _CHOOSE)
+            rules, unit = joined[head].rules, joined[head].unit
+            applied = "; ".join(f"{name}: {rule_text(rule, unit)}" for name, rule in rules.items()) or "no rule"
+            text = "%s: the folds differ in post-processing; applied is what was chosen on most cases (%s); %s"
+            log.warning(text, head, applied, _CHOOSE)
     return joined
 
 
-def _validated(kind: type[_Kind], file: Path, what: str) -> _Kind:
+def _validated(kind: type[_Kind], file: Path, what: str, fix: str | None = None) -> _Kind:
     try:
         return kind.model_validate(read_json(file))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise UserError(f"is not a valid {what}: {place}: {first['msg']}", file=file) from None
+        raise UserError(f"is not a valid {what}: {place}: {first['msg']}", file=file, fix=fix) from None
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:

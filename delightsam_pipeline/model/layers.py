@@ -59,10 +59,10 @@ class ModalityBatchNorm(nn.Module):
     """
 
     index: int = -1
-    scope = Scope()
 
     def __init__(self, channels: int, scale: float = 1.0) -> None:
         super().__init__()
+        self.scope = Scope()
         self.weight = nn.Parameter(torch.full((channels,), scale))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from delightsam_pipeline.plans.plan import Strict
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
-
-
-class VolumeFacts(_Strict):
+class VolumeFacts(Strict):
     """Values of the first channel.
 
     lowest, p01, p50, p99, p999, highest : percentiles 0 to 100.
@@ -46,7 +42,7 @@ class VolumeFacts(_Strict):
     spacing: float
 
 
-class PictureFacts(_Strict):
+class PictureFacts(Strict):
     """A picture; brightness 0 to 1, shares 0 to 1, of the picture or of its field of view (what is not black).
 
     grey, coloured : pixels without and with clear colour. red, blue : median share of the colour in a pixel.
@@ -104,7 +100,7 @@ class PictureFacts(_Strict):
     follows: float
 
 
-class PixelFacts(_Strict):
+class PixelFacts(Strict):
     """One case.
 
     dicom_modality : the Modality tag (0008,0060) of its file, empty where there is none.

@@ -19,14 +19,17 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Factor = Annotated[float, Field(ge=0.1, le=10)]
 LabelValue = Annotated[int, Field(strict=True, ge=0, le=65535)]
 TOLD = ("reasons", "overrides", "plans_from")  # entries of a plan that say why, and decide nothing
+OF_COLOUR = ("tint", "stain")  # changes that only an rgb input can have
 CHANNELS = {"rgb": 3, "repeat": 1, "neighbours": 1}  # how many an input takes; a projection takes any number
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """Takes no entry that it does not know, no infinities, and stays as it is."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class LabelEntries(_Strict):
+class LabelEntries(Strict):
     """The targets as JSON holds them (see data.labels.Labels)."""
 
     classes: list[str] = Field(min_length=1)
@@ -36,7 +39,7 @@ class LabelEntries(_Strict):
     ignore: LabelValue | None
 
 
-class Normalisation(_Strict):
+class Normalisation(Strict):
     """How intensities become network input; the numbers are per image channel where the scheme uses them.
 
     scheme : "ct", "z-score", "percentile" or "photograph" (see plans.modalities).
@@ -55,11 +58,12 @@ class Normalisation(_Strict):
     std: list[Positive] = []
 
 
-class Augmentation(_Strict):
+class Augmentation(Strict):
     """What may be done to a training slice. scale : from, to. flips : per in-plane axis (rows, columns).
 
     colour : whether brightness, contrast and gamma change each channel by itself.
-    noise to inverted_gamma : the share of slices that each of them changes. strength : of them, 1 as in nnU-Net.
+    noise to inverted_gamma : the share of slices that each of them changes.
+    strength : of noise, brightness, contrast and gamma, near to nnU-Net's at 1; blur and lower resolution have but one.
     shading to stain : the modality's own changes (see training.augmentation.acquisition), each by its largest
         strength, none at 0; own_share : the share of slices that each of them changes.
     """
@@ -84,7 +88,7 @@ class Augmentation(_Strict):
     stain: Share = 0
 
 
-class Training(_Strict):
+class Training(Strict):
     """Length and step size of training; warm-up is a share of all steps."""
 
     epochs: Count
@@ -112,7 +116,7 @@ DECISIONS = (
 )
 
 
-class Plan(_Strict):
+class Plan(Strict):
     """All choices for one dataset.
 
     slicing_axis : canonical axis (0 z, 1 y, 2 x) along which volumes are cut; the other two are rows and columns.
@@ -188,7 +192,7 @@ def _contradictions(plan: Plan) -> Iterator[str]:
     yield from _normalisation_contradictions(plan.normalisation, channels)
     if plan.augmentation.scale[0] > plan.augmentation.scale[1]:
         yield "augmentation.scale: the first number is above the second"
-    if plan.input != "rgb" and (plan.augmentation.tint or plan.augmentation.stain):
+    if plan.input != "rgb" and any(getattr(plan.augmentation, name) for name in OF_COLOUR):
         yield "augmentation.tint and augmentation.stain: change colours, and the input is not rgb"
     yield from _label_contradictions(plan.targets)
 

@@ -109,7 +109,7 @@ def _decide(
         "input": input_,
         "normalisation": rules.normalisation(print_, modality, draft),
         "resampling": draft.take("resampling", "linear", linear),
-        "augmentation": rules.augmentation(modality, labels, axis, print_.physical, draft),
+        "augmentation": rules.augmentation(modality, labels, axis, print_.physical, input_, draft),
         "training": _training(layout["patch_size"], needs, memory_bytes, draft),
     }
 

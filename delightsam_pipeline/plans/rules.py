@@ -12,7 +12,7 @@ from delightsam_pipeline.plans.draft import Draft
 from delightsam_pipeline.plans.fingerprint import ANISOTROPY, Fingerprint, median_grid
 from delightsam_pipeline.plans.fingerprint import slicing_axis as thick_axis
 from delightsam_pipeline.plans.modalities import Modality
-from delightsam_pipeline.plans.plan import Augmentation, Normalisation
+from delightsam_pipeline.plans.plan import OF_COLOUR, Augmentation, Normalisation
 
 CROPPED = 0.75  # z-score looks inside the nonzero mask when its box holds less than this share
 UPRIGHT_DEGREES = 30  # turned further, what is called left might lie on the right
@@ -34,12 +34,16 @@ def _words(*words: str) -> re.Pattern:
     return re.compile(rf"\b({'|'.join(words)})\b", re.IGNORECASE)
 
 
+# "leftlung" too, not "leftover"
+_LEFT_RIGHT = re.compile(r"\b(left(?!over)|right)|\b(l|r|lh|rh)\b", re.IGNORECASE)
 # words in a label's name that say where along an axis it lies: flipping that axis would make the name wrong
 _DIRECTIONS = {
     0: _words("superior", "inferior", "upper", "lower", "cranial", "caudal"),
     1: _words("anterior", "posterior", "ventral", "dorsal", "front", "back"),
-    2: _words("left", "right", "l", "r", "lh", "rh"),
+    2: _LEFT_RIGHT,
     "rows": _words("superior", "inferior", "upper", "lower", "top", "bottom"),
+    # in pictures alone: a temporal lobe or a nasal cavity in a volume has two sides, or lies in the middle
+    "columns": re.compile(rf"{_LEFT_RIGHT.pattern}|\b(nasal|temporal)\b", re.IGNORECASE),
 }
 
 
@@ -123,9 +127,14 @@ def _by_scheme(scheme: str, print_: Fingerprint, modality: Modality) -> tuple[No
     return Normalisation(scheme="photograph", full_scale=65535 if print_.dtype == "uint16" else 255), reason
 
 
-def augmentation(modality: Modality, labels: Labels, slicing: int, physical: bool, draft: Draft) -> Augmentation:
-    """What leaves a plausible image of the modality, and sides where the labels' names say; taken in the draft."""
-    directions = [axis for axis in range(3) if axis != slicing] if physical else ["rows", 2]
+def augmentation(
+    modality: Modality, labels: Labels, slicing: int, physical: bool, input_: str, draft: Draft
+) -> Augmentation:
+    """What leaves a plausible image of the modality, and sides where the labels' names say; taken in the draft.
+
+    The modality's own changes of colours are left out where the network's input (`input_`) has none.
+    """
+    directions = [axis for axis in range(3) if axis != slicing] if physical else ["rows", "columns"]
     flips, degrees = list(modality.flips), modality.rotation_degrees
     why = f"what leaves a plausible {modality.name} image"
     for place, direction in enumerate(directions):
@@ -136,9 +145,10 @@ def augmentation(modality: Modality, labels: Labels, slicing: int, physical: boo
         if named and flips[place]:
             flips[place] = False
             why += f"; {('rows', 'columns')[place]} are not flipped, since '{named[0]}' names a side"
-    if modality.own:
-        why += f"; {', '.join(f'{name} {strength:g}' for name, strength in modality.own.items())} as its images vary"
+    own = {name: strength for name, strength in modality.own.items() if input_ == "rgb" or name not in OF_COLOUR}
+    if own:
+        why += f"; {', '.join(f'{name} {strength:g}' for name, strength in own.items())} as its images vary"
     value = Augmentation(
-        rotation_degrees=degrees, scale=(0.7, 1.4), flips=(flips[0], flips[1]), colour=modality.colour, **modality.own
+        rotation_degrees=degrees, scale=(0.7, 1.4), flips=(flips[0], flips[1]), colour=modality.colour, **own
     )
     return draft.take_parts("augmentation", value, why)

@@ -25,10 +25,6 @@ class Average:
         state = model.state_dict()
         torch._foreach_lerp_(list(self.tensors.values()), [state[name] for name in self.tensors], 1 - decay)
 
-    def state(self) -> dict[str, Tensor]:
-        """The averaged tensors by name."""
-        return self.tensors
-
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Take over saved averages."""

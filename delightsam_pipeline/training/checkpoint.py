@@ -24,7 +24,10 @@ class Progress:
     save. validation_seconds : what the last validation took, or one is expected to take. validated_at : when it ended,
     on the same clock. reserve : seconds of a time budget that are kept for the final validation. best : highest
     validation Dice so far. pretrained : the weights file it began with. history : one row per epoch. under_way : what
-    the epoch that is under way has added up (see epoch.Part). told : keys of the warnings that were given.
+    the epoch that is under way has added up (see epoch.Part). told : keys of the warnings that were given. parts : what
+    steps do to save memory (see economy.parts_in_force).
+    times_sample : how many times as long as the first case of each head all of them took one process, 0 when no whole
+    validation was made. scored_step : the step after which the final validation was made, -1 before.
     """
 
     step: int = 0
@@ -40,6 +43,9 @@ class Progress:
     reserve: float = 0.0
     under_way: dict[str, Any] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
+    parts: int = 0
+    times_sample: float = 0.0
+    scored_step: int = -1
 
 
 def save_checkpoint(
@@ -61,13 +67,11 @@ def save_checkpoint(
 
 def load_checkpoint(
     file: Path, model: DeLightSAM, average: Average, optimizer: torch.optim.Optimizer, progress: Progress, setup: str
-) -> bool:
-    """Take up a saved state in a model with the same parameters frozen; False when there is none.
+) -> None:
+    """Take up a saved state in a model with the same parameters frozen.
 
     Raises UserError when the file is damaged or belongs to another run.
     """
-    if not file.is_file():
-        return False
     again = "use --restart to begin anew"
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
@@ -85,4 +89,3 @@ def load_checkpoint(
     average.load(state["average"])
     for name, value in state["progress"].items():
         setattr(progress, name, value)
-    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from delightsam_pipeline.training.checkpoint import Progress
@@ -66,9 +67,20 @@ class Clock:
         return time.monotonic() - self.reported > SAVE_EVERY_S
 
     def validation_is_due(self) -> bool:
-        """Whether a validation now would keep all of them within their share of the time."""
-        since = self.elapsed() - self.progress.validated_at
-        return self.ranks.gather(since >= self.progress.validation_seconds * (1 / VALIDATION_SHARE - 1))[0]
+        """Whether a validation now would keep all of them within their share of the time, and end before training.
+
+        One that would not is left to the final one, which is near.
+        """
+        takes, since = self.progress.validation_seconds, self.elapsed() - self.progress.validated_at
+        due = since >= takes * (1 / VALIDATION_SHARE - 1) and self._training_left() > takes
+        return self.ranks.gather(due)[0]
+
+    def _training_left(self) -> float:
+        """Seconds until the final validation begins."""
+        if self.length.seconds is not None:
+            return self.length.seconds - self.elapsed() - self.progress.reserve
+        left = self.left()
+        return math.inf if left is None else left - self.progress.validation_seconds
 
 
 def spell(seconds: float) -> str:

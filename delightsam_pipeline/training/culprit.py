@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from delightsam_pipeline.errors import UserError, listed
+from delightsam_pipeline.errors import listed
 from delightsam_pipeline.preprocessing.store import StoredCase
+from delightsam_pipeline.training.loading import batches
+from delightsam_pipeline.training.ranks import SharedError
 from delightsam_pipeline.training.setup import Run
-from delightsam_pipeline.training.waiting import loader_of
 
 _NAMED = 5
 
 
-def not_finite(run: Run, step: int) -> UserError:
+def not_finite(run: Run, step: int) -> SharedError:
     """The error to raise for a run whose loss was not finite at this step (from 0).
 
-    Batches depend on the seed and the step's number alone, so that of the step can be had again.
+    Batches depend on the seed and the step's number alone, so that of the step can be had again: all of it, whichever
+    of several processes had the image at fault.
     """
-    batch = next(loader_of(run, step, workers=0))
+    batch = next(batches(run.sources, run.options.seed, step, 0, run.stage.period))
     cases = {case.name: case for case in run.sources[batch["head"]].cases}
     whole = dict.fromkeys(batch["cases"], True)
     for name, image in zip(batch["cases"], batch["images"], strict=True):
@@ -26,7 +28,7 @@ def not_finite(run: Run, step: int) -> UserError:
     place = f"step {step + 1} (epoch {run.progress.epoch + 1})"
     if broken:
         by = _broken_on_disk([cases[name] for name in broken])
-        return UserError(
+        return SharedError(
             f"{batch['head']}: the loss is not a finite number, since pixels of {listed(broken, _NAMED)} are not",
             file=run.folder,
             found=f"{place}; {by}",
@@ -36,7 +38,7 @@ def not_finite(run: Run, step: int) -> UserError:
     if run.progress.pretrained or run.options.add_to:
         fix += "; if it comes at the first step, the weights that it began with are broken"
     found = f"{place}, all images of which are finite ({listed(list(whole), _NAMED)}): training has diverged"
-    return UserError("the loss is not a finite number", file=run.folder, found=found, fix=fix)
+    return SharedError("the loss is not a finite number", file=run.folder, found=found, fix=fix)
 
 
 def _broken_on_disk(cases: list[StoredCase]) -> str:

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.model.delightsam import DeLightSAM
 from delightsam_pipeline.plans.plan import Plan
 from delightsam_pipeline.training.augmentation import UNKNOWN
 from delightsam_pipeline.training.compiling import stay_uncompiled
-from delightsam_pipeline.training.ranks import Ranks
+from delightsam_pipeline.training.ranks import Ranks, SharedError
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +31,18 @@ def economy(model: DeLightSAM) -> str | None:
         return None
     parts = f", each block in {model.scope.parts} parts" if model.scope.parts > 1 else ""
     return f"activations computed again on the way back{parts}"
+
+
+def parts_in_force(model: DeLightSAM) -> int:
+    """Into how many parts blocks are cut to save memory; 0 when nothing is done for it."""
+    return model.scope.parts if model.scope.recompute else 0
+
+
+def begin_with(model: DeLightSAM, parts: int) -> None:
+    """Save memory at least as in an earlier sitting, of which `parts_in_force` said so."""
+    if parts > parts_in_force(model):
+        model.scope.recompute, model.scope.parts = True, parts
+        log.info("to save memory, as before: %s", economy(model))
 
 
 def make_cheaper(model: DeLightSAM, images: int) -> bool:
@@ -76,13 +87,16 @@ def agree_on_economy(model: DeLightSAM, plans: Mapping[str, Plan], step: Step, r
     while not fits and make_cheaper(model, largest):
         fits = _fits(model, plans, step, ranks.size)
     model.scope.ranks = ranks
-    found = ranks.gather((fits, model.scope.recompute, model.scope.parts))
-    short = [str(rank) for rank, (fits, _, _) in enumerate(found) if not fits]
-    if short:
-        fix = "plan again with a smaller --gpu-memory, or use more processes"
-        raise UserError("the device's memory does not suffice for a step", found=f"process {', '.join(short)}", fix=fix)
-    model.scope.recompute = any(recompute for _, recompute, _ in found)
-    model.scope.parts = max(parts for _, _, parts in found)
+    every = ranks.gather((fits, parts_in_force(model)))
+    if short := [str(rank) for rank, (fits, _) in enumerate(every) if not fits]:
+        found, fix = f"process {', '.join(short)}", "plan again with a smaller --gpu-memory, or use more processes"
+        raise SharedError("the device's memory does not suffice for a step", found=found, fix=fix)
+    parts = max(parts for _, parts in every)
+    own, model.scope.recompute, model.scope.parts = parts_in_force(model), parts > 0, max(1, parts)
+    if parts > own:
+        short = ", ".join(str(rank) for rank, (_, wanted) in enumerate(every) if wanted == parts)
+        text = "the memory of process %s does not suffice for a step; from now on, in all: %s"
+        log.warning(text, short, economy(model))
 
 
 def _fits(model: DeLightSAM, plans: Mapping[str, Plan], step: Step, size: int) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.training.clock import Clock
 from delightsam_pipeline.training.culprit import not_finite
+from delightsam_pipeline.training.economy import parts_in_force
 from delightsam_pipeline.training.meter import Meter
 from delightsam_pipeline.training.reserve import Reserve
 from delightsam_pipeline.training.schedule import learning_rate
@@ -143,8 +144,10 @@ def _step(run: Run, clock: Clock, batch: dict[str, Any], sums: Sums) -> float:
     try:
         train_step(run.model, batch, plan, run.optimizer, run.device, sums, run.stage.objective, run.ranks)
     except torch.OutOfMemoryError:
-        fix = "plan again with a smaller --gpu-memory, or take a smaller teacher if it was one's turn"
+        fix = "plan again with a smaller --gpu-memory"
+        if not run.stage.whole:
+            fix += ", or take a smaller --teacher"
         raise UserError("the device's memory does not suffice for a step", found=run.device.reason, fix=fix) from None
-    run.progress.step += 1
+    run.progress.step, run.progress.parts = run.progress.step + 1, parts_in_force(run.model)
     run.average.update(run.model, run.progress.step)
     return rate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import time
 from datetime import date
 from pathlib import Path
@@ -46,6 +47,8 @@ def remove_scores(folder: Path) -> None:
     for name in ("summary.json", "scores.csv", "worst_cases.png"):
         for file in folder.glob(f"validation/*/{name}"):
             file.unlink(missing_ok=True)
+    for labels in folder.glob("validation/*/labels"):
+        shutil.rmtree(labels, ignore_errors=True)
 
 
 class StopFile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -14,6 +14,7 @@ from delightsam_pipeline.evaluation.summary import TRAINED_ON, mean_dice
 from delightsam_pipeline.evaluation.tables import table
 from delightsam_pipeline.files import make_folder, remove_leftovers
 from delightsam_pipeline.inference.model_folder import begin_postprocessing, save_weights
+from delightsam_pipeline.preprocessing.store import StoredCase
 from delightsam_pipeline.training import watch
 from delightsam_pipeline.training.board import Board
 from delightsam_pipeline.training.checkpoint import save_checkpoint
@@ -23,13 +24,13 @@ from delightsam_pipeline.training.economy import economy
 from delightsam_pipeline.training.epoch import Sitting, run_epoch
 from delightsam_pipeline.training.folder import describe, remove_scores, remove_weights, require_free
 from delightsam_pipeline.training.meter import Meter
-from delightsam_pipeline.training.pictures import add_column
+from delightsam_pipeline.training.pictures import add_column, chosen
 from delightsam_pipeline.training.report import CLASS_DICE, closing, write_history
 from delightsam_pipeline.training.reserve import Reserve
 from delightsam_pipeline.training.schedule import learning_rate
 from delightsam_pipeline.training.setup import Run
 from delightsam_pipeline.training.together import begin_together, require_the_same
-from delightsam_pipeline.training.validation import Stopped, overall, validate, write_validation
+from delightsam_pipeline.training.validation import WORST, Stopped, overall, validate, write_validation
 from delightsam_pipeline.training.waiting import Waiting, loader_of
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,9 @@ def train(run: Run, stop: Callable[[], bool] = lambda: False) -> bool:
             return False
     elif not _weights_are_written(run):
         _save(run, clock)
+    if run.stage.validates and _is_scored(run):
+        log.info("already trained and validated; nothing to do. Longer: more --epochs, or a larger --time-budget")
+        return True
     try:
         _finish(run, stop)
     except Stopped:
@@ -86,7 +90,7 @@ def _sit(run: Run, clock: Clock, stop: Callable[[], bool]) -> bool:
         board = Board(run.folder, run.progress.step) if run.options.tensorboard and run.ranks.is_first else None
         if board is not None:
             held.callback(board.close)
-        data, reserve = Waiting(loader, run.options.workers, run.device), Reserve(run, clock)
+        data, reserve = Waiting(loader, run.device), Reserve(run, clock, stop)
         sitting = Sitting(run, clock, data, reserve, Meter(clock), stop, lambda: _save(run, clock, picture=False))
         reserve.begin()
         finished = _epochs(sitting, board)
@@ -100,7 +104,7 @@ def _epochs(sitting: Sitting, board: Board | None) -> bool:
     run, clock, progress = sitting.run, sitting.clock, sitting.run.progress
     first = progress.epoch
     while clock.goes_on():
-        row = run_epoch(sitting)
+        best, row = progress.best, run_epoch(sitting)
         if row is None:
             return False
         if clock.done() < 1 and run.stage.validates and clock.validation_is_due():
@@ -114,8 +118,10 @@ def _epochs(sitting: Sitting, board: Board | None) -> bool:
         sitting.meter.row(row)
         if board is not None:
             board.add(row)
-        if clock.report_is_due() or progress.epoch == 1:
-            _save(run, clock, picture=progress.epoch > 1)
+        due = clock.report_is_due()
+        # best.safetensors was written: what is the best so far must not be forgotten when the run is killed
+        if due or progress.epoch == 1 or progress.best > best:
+            _save(run, clock, picture=due)
     return True
 
 
@@ -139,7 +145,7 @@ def _validate(sitting: Sitting) -> dict[str, Any]:
     for head, cases in run.held_out.items():
         plan = run.plans[head]
         summaries[head], all_views[head] = validate(
-            model, head, plan, cases, run.device, sitting.stop, first=of_first, ranks=run.ranks
+            model, head, plan, cases, run.device, sitting.stop, first=of_first, ranks=run.ranks, shown=_shown(cases)
         )
     seconds = time.monotonic() - begin
     for head, views in all_views.items():
@@ -155,6 +161,10 @@ def _validate(sitting: Sitting) -> dict[str, Any]:
     progress.validated_at = clock.elapsed()
     sitting.reserve.learn(seconds, sum(of_first))
     return row
+
+
+def _shown(cases: Sequence[StoredCase]) -> list[str]:
+    return [case.name for case in chosen(cases)]
 
 
 def _draw(run: Run, head: str, views, summary: dict[str, Any], done: float) -> None:
@@ -182,13 +192,23 @@ def _save(run: Run, clock: Clock, picture: bool = True) -> None:
     if not all(bool(torch.isfinite(value).all()) for value in run.average.tensors.values()):
         raise not_finite(run, max(0, run.progress.step - 1))
     run.progress.elapsed, run.progress.done, begin = clock.elapsed(), clock.done(), time.monotonic()
+    _write(run, picture)
+    clock.saved = time.monotonic()
+    clock.saving = clock.saved - begin
+    clock.reported = clock.saved if picture else clock.reported
+
+
+def _write(run: Run, picture: bool = True) -> None:
     if run.ranks.is_first:
         save_checkpoint(run.folder / "last.pt", run.model, run.average, run.optimizer, run.progress, run.setup)
         save_weights(run.folder / "model.safetensors", run.weights())
         write_history(run.folder, run.progress.history, picture)
-    clock.saved = time.monotonic()
-    clock.saving = clock.saved - begin
-    clock.reported = clock.saved if picture else clock.reported
+
+
+def _is_scored(run: Run) -> bool:
+    """Whether the final validation of these weights was made, and all of its results still are there."""
+    there = all((run.folder / "validation" / head / "summary.json").is_file() for head in run.held_out)
+    return run.ranks.gather(there and run.progress.scored_step == run.progress.step > 0)[0]
 
 
 def _weights_are_written(run: Run) -> bool:
@@ -206,7 +226,16 @@ def _finish(run: Run, stop: Callable[[], bool]) -> None:
     for head, cases in run.held_out.items():
         folder = run.folder / "validation" / head
         summary, views = validate(
-            model, head, run.plans[head], cases, run.device, stop, surfaces=run.stage.whole, ranks=run.ranks
+            model,
+            head,
+            run.plans[head],
+            cases,
+            run.device,
+            stop,
+            surfaces=run.stage.whole,
+            ranks=run.ranks,
+            shown=_shown(cases),
+            worst=WORST,
         )
         if run.is_validated_on_training_cases(head):
             summary["note"] = TRAINED_ON
@@ -217,9 +246,17 @@ def _finish(run: Run, stop: Callable[[], bool]) -> None:
         summaries[head] = summary
         log.info("%s, validation on %d cases (pictures in %s)\n%s", head, len(cases), folder, table(summary))
     watch.after_validation(run, summaries, 1.0)
-    if run.progress.history:
-        run.progress.history[-1] |= _scores(summaries)
-        if run.ranks.is_first:
-            write_history(run.folder, run.progress.history)
+    _keep(run, summaries)
     if run.progress.step and run.stage.whole:
         log.info("%s", closing(run.progress))
+
+
+def _keep(run: Run, summaries: Mapping[str, dict[str, Any]]) -> None:
+    """Keep what the final validation found in the history and in last.pt, unless they have it."""
+    progress = run.progress
+    if not progress.history:
+        return
+    row = progress.history[-1] | _scores(summaries)
+    if row != progress.history[-1] or progress.scored_step != progress.step:
+        progress.history[-1], progress.scored_step = row, progress.step
+        _write(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,12 @@ from torch import Tensor
 from delightsam_pipeline.errors import UserError
 
 T = TypeVar("T")
+
+
+class SharedError(UserError):
+    """What all processes find alike, so that it is enough when the first says it (see `said_once`)."""
+
+
 # how long one waits for another at most; a process that died is noticed at once
 TIMEOUT = timedelta(minutes=30)
 
@@ -148,6 +155,20 @@ def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
     # who died cannot take part
     ranks.gather(None)
     dist.destroy_process_group()
+
+
+@contextmanager
+def said_once(ranks: Ranks) -> Iterator[None]:
+    """Within it, with several processes, a SharedError is said by the first, and all end with its exit code."""
+    try:
+        yield
+    except SharedError as error:
+        if ranks.size == 1:
+            raise
+        if ranks.is_first:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        ranks.gather(None)  # whoever started them may end all when one has left
+        raise SystemExit(error.exit_code) from None
 
 
 @contextmanager

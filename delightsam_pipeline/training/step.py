@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -68,15 +69,22 @@ def target_masks(labels: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
 
 
 def annotated_targets(batch: dict[str, Any], device: Device) -> Tensor | None:
-    """[B, K] of 0 and 1, whether a target was annotated in an image of the batch; None when all were in all."""
+    """[B, K] bool, whether a target was annotated in an image of the batch; None when all were in all."""
     annotated = batch["annotated"]
-    return None if annotated.all() else torch.from_numpy(annotated).to(device.torch, non_blocking=True).float()
+    return None if annotated.all() else torch.from_numpy(annotated).to(device.torch, non_blocking=True)
 
 
 def on_device(batch: dict[str, Any], device: Device) -> Tensor:
     """A batch's images [B, C_in, H, W] on the device, channels last."""
-    images = torch.from_numpy(batch["images"]).to(device.torch, non_blocking=True)
-    return images.contiguous(memory_format=torch.channels_last)
+    return _sent(batch["images"], device).contiguous(memory_format=torch.channels_last)
+
+
+def _sent(array: np.ndarray, device: Device) -> Tensor:
+    """An array on the device."""
+    tensor = torch.from_numpy(array)
+    if device.torch.type == "cuda":
+        tensor = tensor.pin_memory()  # from other memory a copy waits until the device has done all before it
+    return tensor.to(device.torch, non_blocking=True)
 
 
 def same(sums: Tensor) -> Tensor:
@@ -89,7 +97,7 @@ def task_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The segmentation objective: the mask's loss and the patch map's, and what the log shows of both."""
     images = on_device(batch, device)
-    labels = torch.from_numpy(batch["labels"]).to(device.torch, non_blocking=True)
+    labels = _sent(batch["labels"], device)
     with device.autocast():
         logits, patch_logits, _ = model(images, batch["head"])
     annotated = annotated_targets(batch, device)
@@ -103,6 +111,8 @@ def task_loss(
 def _task_sums(logits: Tensor, patch_logits: Tensor, labels: Tensor, plan: Plan, annotated: Tensor | None) -> Tensor:
     """[1, 2 + 2 K + 2 + 3]: the sums of the mask's loss and of the patch map's, and the counts of patches."""
     masks, valid = target_masks(labels, plan)
+    if annotated is not None:
+        annotated = annotated.float()  # only here: floating arguments get a gradient when passed in parts
     full = F.interpolate(logits.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False)
     of_mask = mask_sums(full, masks, valid, not plan.targets.has_regions, annotated)
     foreground, known = patch_targets(masks, valid, annotated)

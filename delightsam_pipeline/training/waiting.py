@@ -13,6 +13,7 @@ from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.inference.device import Device
 from delightsam_pipeline.training.loading import batches
 from delightsam_pipeline.training.setup import Run
+from delightsam_pipeline.training.workers import WorkerDied
 
 
 def loader_of(run: Run, step: int, workers: int):
@@ -28,28 +29,24 @@ class Waiting:
     the time counts between the end of a step on the device and the arrival of the next batch.
     """
 
-    def __init__(self, loader: Iterator, workers: int, device: Device) -> None:
-        self.loader, self.workers = loader, workers
+    def __init__(self, loader: Iterator, device: Device) -> None:
+        self.loader = loader
         self.device = device.torch
         self.on_gpu = self.device.type == "cuda"
         self.total = 0.0
-        self._ended: Any = None  # event at the end of the last step
         self._pairs: deque[tuple[Any, Any]] = deque()
 
     def next(self) -> dict[str, Any]:
         """The next batch. Raises UserError when a loader process has died."""
         begin = time.perf_counter()
-        if self.on_gpu:
-            self._ended = self._mark()
+        ended = self._mark() if self.on_gpu else None  # the last step
         try:
             batch = next(self.loader)
-        except RuntimeError as error:
-            if not self.workers:
-                raise
+        except WorkerDied as error:
             fix = "if nothing was said above, memory ran out: give fewer --workers, or 0; the run goes on from its"
             raise UserError("a loader process has died", fix=f"{fix} checkpoint") from error
         if self.on_gpu:
-            self._pairs.append((self._ended, self._mark()))
+            self._pairs.append((ended, self._mark()))
             self._collect()
         else:
             self.total += time.perf_counter() - begin

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from delightsam_pipeline.data.machine import cores
 from delightsam_pipeline.plans.layout import STRIDE
 from delightsam_pipeline.plans.plan import Plan
 from delightsam_pipeline.plans.survival import CELLS, survival
@@ -83,19 +83,23 @@ def after_epoch(run: Run, row: Mapping[str, Any], done: float, sitting_epoch: in
     """Waiting for data, and validation Dice that rises no more. The first epoch of a sitting starts the loader."""
     steps = run.length.steps_per_epoch
     if row["waiting"] > WAITING and steps >= _STEPS_TO_JUDGE and sitting_epoch > 1:
-        workers, cores = run.options.workers, os.cpu_count() or 1
+        workers, own_cores = run.options.workers, max(1, cores() // run.ranks.local_size)
         text = f"training waits for data {row['waiting']:.0%} of the time"
-        if workers < cores - 1:
-            text += f": give more --workers (there are {workers}, and {cores} cores)"
+        if workers < own_cores - 1:
+            text += f": give more --workers (there are {workers}, and {own_cores} cores{_for_each(run)})"
         elif run.device.torch.type == "cpu":
             return  # loading takes a part of what there is, and nothing can be done about it
         else:
-            text += f", with a loader process for each of {cores} cores: more cores or a quicker disk would help"
+            text += f", with a loader process for each of {own_cores} cores: more cores or a quicker disk would help"
         tell(run, "waiting", text)
     if row.get("dice") is not None:
         level = plateau([*run.progress.history, dict(row)], done)
         if level is not None:
             tell(run, "plateau", level)
+
+
+def _for_each(run: Run) -> str:
+    return " for each process" if run.ranks.local_size > 1 else ""
 
 
 def plateau(history: list[dict[str, Any]], done: float) -> str | None:
@@ -122,16 +126,18 @@ def plateau(history: list[dict[str, Any]], done: float) -> str | None:
 
 def after_validation(run: Run, summaries: Mapping[str, Mapping[str, Any]], done: float) -> None:
     """Classes that are not found at all, after a quarter of the training."""
-    if done < _JUDGED_FROM:
+    if done < _JUDGED_FROM or not run.ranks.is_first:
         return
     for head, summary in summaries.items():
         source = run.sources[head]
         for k, (key, name) in enumerate(summary["classes"].items()):
-            dice = summary["mean"][key]["Dice"]
-            if dice is None or dice >= _UNLEARNED or not any(case.present[k] for case in source.cases):
+            dice, about = summary["mean"][key]["Dice"], f"zero {head} {name}"
+            if about in run.progress.told or dice is None or dice >= _UNLEARNED:
+                continue
+            if not any(case.present[k] for case in source.cases):
                 continue
             why = _why_not_found(run, source, k, [row["metrics"][key] for row in summary["metric_per_case"]])
-            tell(run, f"zero {head} {name}", f"{head}, class '{name}': validation Dice is {dice:.2f}: {why}")
+            tell(run, about, f"{head}, class '{name}': validation Dice is {dice:.2f}: {why}")
 
 
 def _why_not_found(run: Run, source: Source, k: int, metrics: list[Mapping[str, Any]]) -> str:

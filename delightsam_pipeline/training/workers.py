@@ -25,12 +25,16 @@ _SHARED = Path("/dev/shm")
 Make = Callable[[int], dict[str, Any]]
 
 
+class WorkerDied(RuntimeError):
+    """A process was ended from outside, or for want of memory."""
+
+
 class InOrder(Iterator):
     """make(first), make(first + 1), ... without end; the same whatever the number of processes (0: none).
 
     make : of a number a dict. largest : bytes that its arrays take at most; they come through shared memory where the
     system has room for it (containers often have but 64 MB), else through pipes, which costs several times as much.
-    An exception in a process is raised here. Raises RuntimeError when a process has died.
+    An exception in a process is raised here. Raises WorkerDied when a process has died.
     """
 
     def __init__(self, make: Make, first: int, workers: int, largest: int) -> None:
@@ -66,7 +70,7 @@ class InOrder(Iterator):
             found = self._desks[which].take(found)
             self._connections[which].send(self._next + _AHEAD * workers)  # its place is free again
         except (EOFError, ConnectionError):
-            raise RuntimeError("a loader process is no longer alive") from None
+            raise WorkerDied("a loader process is no longer alive") from None
         return found
 
     @property

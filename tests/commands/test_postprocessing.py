@@ -140,7 +140,8 @@ def test_several_folds_are_processed_after_they_are_averaged(home, call, noise):
     )
     plain, _ = mask(call, home, noise, "plain.png", "-f", "0", "1", "--no-postprocessing")
     done, out = mask(call, home, noise, "done.png", "-f", "0", "1")
-    assert "the folds differ in post-processing; run dlsam_evaluate -d" in out
+    said = "(square: keep the largest part); run dlsam_evaluate -d"
+    assert f"{NAME}: the folds differ in post-processing; applied is what was chosen on most cases {said}" in out
     assert "post-processing of square: keep the largest part" in out
     assert (done <= plain).all() and (done < plain).any()
 
@@ -159,6 +160,29 @@ def test_label_maps_are_predicted_once_and_again_for_other_weights(home, call):
     changed = {file.parents[3].name for file in kept(home) if file.stat().st_mtime_ns != before[file]}
     assert changed == {"fold_0", "fold_1"}
     assert sum(file.stat().st_mtime_ns != before[file] for file in kept(home)) == 7
+
+
+def test_label_maps_of_another_version_are_predicted_anew(home, call, monkeypatch):
+    monkeypatch.setattr("delightsam_pipeline.inference.held_out.__version__", "0.0.0")
+    answer = call("evaluate", "-d", "7", "--device", "cpu")
+    assert answer.code == 0 and answer.out.count("are predicted on") == 2, answer
+
+
+def test_a_bad_file_does_not_stand_in_the_way_of_choosing_anew(specks, call):
+    bad = results(specks) / "fold_0" / "postprocessing.json"
+    bad.write_text('{"heads": 3}')
+    kept(specks)[0].unlink()
+    answer = call("evaluate", "-d", "7", "--device", "cpu")
+    assert answer.code == 0 and "cannot be used and is replaced: is not a valid post-processing" in answer.out, answer
+    assert chosen(bad.parent) == chosen(results(specks) / "fold_1")
+
+
+def test_a_fold_of_another_plan_is_named_and_gets_nothing(specks, call):
+    other_plan(results(specks) / "fold_all" / "plans" / f"{NAME}.json")
+    answer = call("evaluate", "-d", "7", "--device", "cpu")
+    assert answer.code == 0 and "warning: fold_all does not get it: it was trained by another plan" in answer.out
+    assert chosen(results(specks) / "fold_0")["rules"]
+    assert not (results(specks) / "fold_all" / "postprocessing.json").exists()
 
 
 def test_a_single_fold_is_enough(specks, call):
@@ -207,4 +231,5 @@ def other_plan(file):
 def test_a_file_that_was_tampered_with(home, fails, noise, rules, words):
     value = {"unit": "px", "folds": [0], "n_cases": 5, "rules": rules}
     write_json(results(home) / "fold_0" / "postprocessing.json", {"heads": {NAME: value}})
-    assert words in fails("predict", "-i", noise, "-o", "out.png", "-f", "0")
+    said = fails("predict", "-i", noise, "-o", "out.png", "-f", "0")
+    assert words in said and "run dlsam_evaluate -d" in said

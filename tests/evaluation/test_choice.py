@@ -143,7 +143,8 @@ def test_a_rule_that_fails_on_other_cases_is_dropped_and_so_is_one_that_harms_a_
     rules = {"whole": rule, "core": rule, "other": rule}
     ids = {"whole": (1, 2), "core": (2,), "other": (3,), "plain": (4,)}
     same = compared([0.5], [0.5], ["a"])
-    held = {"whole": better, "core": better, "other": same, "plain": worse}
+    held = {"whole": better, "core": better, "other": better, "plain": worse}
     assert rules_that_hold(rules, held, ids) == rules
     assert set(rules_that_hold(rules, held | {"core": worse}, ids)) == {"other"}
     assert set(rules_that_hold(rules, held | {"other": worse}, ids)) == {"whole", "core"}
+    assert set(rules_that_hold(rules, held | {"other": same}, ids)) == {"whole", "core"}

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from delightsam_pipeline.data.image import Grid
+from delightsam_pipeline.evaluation.choice import compared
 from delightsam_pipeline.evaluation.metrics import case_metrics
+from delightsam_pipeline.evaluation.postprocessing import Postprocessing, Rule
 from delightsam_pipeline.evaluation.summary import CaseResult, mean_dice, summarise
-from delightsam_pipeline.evaluation.tables import table, write_scores
+from delightsam_pipeline.evaluation.tables import postprocessing_table, table, write_scores
 
 LABELS = {"kidney": (1,), "a tumour with a name that is much too long for a table": (2,)}
 LONG = "a tumour with a name that..."
@@ -87,6 +89,15 @@ def test_a_row_for_every_case_and_class(tmp_path, unit, volume):
     ]
     assert rows[4]["Dice"] == rows[4][f"HD95_{unit}"] == "" and rows[4]["n_ref"] == "0"
     assert float(rows[5][f"HD95_{unit}"]) == pytest.approx(6) and float(rows[5][f"Volume_ref_{volume}"]) > 0
+
+
+def test_rules_that_lost_on_other_cases_are_marked():
+    good, bad = compared([0.5], [0.6], ["a"]), compared([0.5], [0.4], ["a"])
+    rules = {"kidney": Rule(operation="keep_largest")}
+    chosen = Postprocessing(unit="mm3", rules=rules, folds=[0, 1], n_cases=1, honest={"kidney": good, "cyst": bad})
+    lines = postprocessing_table(chosen).splitlines()
+    assert [line.endswith("  not applied: lost on other cases") for line in lines[2:4]] == [False, True]
+    assert "a little too good" in lines[4] and lines[5].startswith("dlsam_predict from now on, kidney")
 
 
 def test_a_csv_of_no_cases(tmp_path):

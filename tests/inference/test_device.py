@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from delightsam_pipeline.errors import UserError
+from delightsam_pipeline.inference import device
 from delightsam_pipeline.inference.device import _cpu_has_bf16, choose_device
 
 
@@ -16,6 +17,12 @@ def test_the_processor_is_always_there():
     with device.autocast():
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == (torch.bfloat16 if device.bf16 else torch.float32)
+
+
+def test_loader_processes_go_by_the_cores_that_may_be_used(monkeypatch):
+    monkeypatch.setattr(device, "cores", lambda: 8)
+    gpu = device.Device(torch.device("cuda"), True, "")
+    assert [gpu.loader_workers(sharers) for sharers in (1, 2, 8)] == [7, 3, 1]
 
 
 def test_auto_takes_something():
@@ -34,6 +41,12 @@ def test_each_of_several_processes_has_a_gpu_of_its_own():
     with pytest.raises(UserError, match="several processes cannot share cuda:1; use --device cuda"):
         choose_device("cuda:1", 0)
     assert choose_device("cpu", 3).torch == torch.device("cpu")
+
+
+def test_more_processes_than_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UserError, match="device 'cuda:97' cannot be used; found cpu, cuda:0, cuda:1; start at most 2 "):
+        choose_device("cuda", 97)
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,13 @@ from delightsam_pipeline.plans.draft import Draft
 from delightsam_pipeline.plans.plan import Augmentation
 
 
-def planned(modality, *classes, slicing=0, physical=False, own=None, **user):
+def planned(modality, *classes, slicing=0, physical=False, own=None, input_="rgb", **user):
     """The augmentation for these classes, and the reason for it."""
     row = modalities.lookup(modality)
     row = row if own is None else replace(row, own=own)
     labels = Labels.parse({"background": 0, **{name: n + 1 for n, name in enumerate(classes)}}, Path("dataset.json"))
     draft = Draft({f"augmentation.{name}": value for name, value in user.items()}, {})
-    return rules.augmentation(row, labels, slicing, physical, draft), draft.reasons["augmentation"]
+    return rules.augmentation(row, labels, slicing, physical, input_, draft), draft.reasons["augmentation"]
 
 
 def test_lungs_of_an_x_ray_are_not_swapped():
@@ -57,6 +57,26 @@ def test_a_modalitys_own_changes_come_from_the_table_and_give_way_to_the_user():
     assert "speckle 0.2, depth_gain 0.1 as its images vary" in why
     found, why = planned("ultrasound", "lesion", own={"speckle": 0.2}, speckle=0.0, gamma=0.5)
     assert found.speckle == 0 and found.gamma == 0.5 and "speckle 0 set by the user" in why
+
+
+@pytest.mark.parametrize("input_", ["repeat", "neighbours", "projection"])
+def test_changes_of_colour_are_left_out_where_there_is_none(input_):
+    own = {"tint": 0.1, "stain": 0.2, "shading": 0.3}
+    found, why = planned("endoscopy", "polyp", own=own, input_=input_)
+    assert (found.tint, found.stain, found.shading) == (0, 0, 0.3) and "tint" not in why
+    found, why = planned("endoscopy", "polyp", own=own)
+    assert (found.tint, found.stain, found.shading) == (0.1, 0.2, 0.3) and "tint 0.1, stain 0.2" in why
+
+
+@pytest.mark.parametrize("label", ["leftlung", "rightVentricle", "optic_l", "nasal rim", "Temporal"])
+def test_names_of_sides_in_pictures(label):
+    assert planned("fundus", label)[0].flips == (True, False)
+
+
+def test_a_temporal_lobe_has_two_sides():
+    assert planned("MRI", "temporal_lobe", physical=True)[0].flips == (True, True)
+    assert planned("MRI", "leftlobe", physical=True)[0].flips == (True, False)
+    assert planned("fundus", "cleft")[0].flips == (True, True)
 
 
 def test_the_table_holds_what_a_plan_can_say():

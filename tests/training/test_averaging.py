@@ -26,9 +26,9 @@ def test_by_hand():
     average = Average(model, decay=0.3)
     nn.init.ones_(model.weight)
     average.update(model, 1)  # decay 2 / 11, below 0.3
-    assert average.state()["weight"].item() == pytest.approx(9 / 11)
+    assert average.tensors["weight"].item() == pytest.approx(9 / 11)
     average.update(model, 100)  # 0.3 from now on
-    assert average.state()["weight"].item() == pytest.approx(1 - 0.3 * 2 / 11)
+    assert average.tensors["weight"].item() == pytest.approx(1 - 0.3 * 2 / 11)
 
 
 def test_statistics_are_averaged():
@@ -36,7 +36,7 @@ def test_statistics_are_averaged():
     average = Average(model)
     model.conv(3 + torch.randn(4, 2, 8, 8), model.statistics)
     average.update(model, 1)
-    mean, state = model.statistics[0].mean, average.state()
+    mean, state = model.statistics[0].mean, average.tensors
     assert set(state) == set(model.state_dict())
     assert mean.abs().min() > 0
     assert torch.allclose(state["statistics.0.mean"], mean * 9 / 11)
@@ -49,8 +49,8 @@ def test_what_does_not_change_stays_bit_identical():
     for step in range(1, 60):
         model.bias.data.normal_()
         average.update(model, step)
-    assert torch.equal(average.state()["weight"], weight)
-    assert not torch.equal(average.state()["bias"], model.bias)
+    assert torch.equal(average.tensors["weight"], weight)
+    assert not torch.equal(average.tensors["bias"], model.bias)
     assert torch.equal(model.weight, weight)
 
 
@@ -60,7 +60,7 @@ def test_it_converges():
     model.weight.data.fill_(2.0)
     for step in range(1, 80):
         average.update(model, step)
-    assert torch.allclose(average.state()["weight"], model.weight, atol=1e-3)
+    assert torch.allclose(average.tensors["weight"], model.weight, atol=1e-3)
 
 
 def test_saved_averages_are_taken_over_as_copies():
@@ -69,4 +69,4 @@ def test_saved_averages_are_taken_over_as_copies():
     average.load(saved)
     average.update(model, 1)
     assert torch.equal(saved["weight"], torch.ones(2, 2))
-    assert not torch.equal(average.state()["weight"], saved["weight"])
+    assert not torch.equal(average.tensors["weight"], saved["weight"])

@@ -9,7 +9,10 @@ import torch
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.inference.device import choose_device
 from delightsam_pipeline.preprocessing.store import Store
+from delightsam_pipeline.training.culprit import not_finite
+from delightsam_pipeline.training.loading import batches
 from delightsam_pipeline.training.loop import train
+from delightsam_pipeline.training.ranks import Ranks
 from delightsam_pipeline.training.setup import Options, start
 
 
@@ -23,18 +26,33 @@ def begin(store, folder):
     return start({"us": store}, folder, Options("0", epochs=2), choose_device("cpu"))
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of the augmentation
-def test_a_case_with_broken_pixels_is_named(store, tmp_path):
-    broken = begin(store, tmp_path / "unused").sources["us"].cases[1]
-    file = broken.folder / f"{broken.name}.slices.npy"
+def with_broken_pixels(store, folder, which):
+    """The name of a training case, which has them from now on."""
+    case = begin(store, folder).sources["us"].cases[which]
+    file = case.folder / f"{case.name}.slices.npy"
     slices = np.load(file)
     slices[0, 0, 20:40, 20:40] = np.inf
     np.save(file, slices)
+    return case.name
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of the augmentation
+@pytest.mark.parametrize("rank", [0, 1])
+def test_of_several_processes_all_name_the_case(store, tmp_path, rank):
+    name = with_broken_pixels(store, tmp_path / "unused", 1)
     run = begin(Store.load(store.folder), tmp_path / "model")
-    pattern = (
-        rf"us: the loss is not a finite number, since pixels of {broken.name} are not; found step \d+ \(epoch 1\); "
-    )
-    with pytest.raises(UserError, match=pattern + rf"preprocessed as such: {broken.name} in 1 of its slices; mend"):
+    loader = batches(run.sources, run.options.seed, 0, 0)
+    step = next(step for step, batch in enumerate(loader) if batch["cases"].count(name) == 1)
+    run.ranks = Ranks(rank, 2)
+    assert f"since pixels of {name} are not" in str(not_finite(run, step))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of the augmentation
+def test_a_case_with_broken_pixels_is_named(store, tmp_path):
+    broken = with_broken_pixels(store, tmp_path / "unused", 1)
+    run = begin(Store.load(store.folder), tmp_path / "model")
+    pattern = rf"us: the loss is not a finite number, since pixels of {broken} are not; found step \d+ \(epoch 1\); "
+    with pytest.raises(UserError, match=pattern + rf"preprocessed as such: {broken} in 1 of its slices; mend"):
         train(run)
     assert not (tmp_path / "model" / "last.pt").exists()
 

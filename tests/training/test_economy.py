@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from delightsam_pipeline.training.compiling import compile_network
-from delightsam_pipeline.training.economy import agree_on_economy, economy, rehearse
-from delightsam_pipeline.training.ranks import ALONE
+from delightsam_pipeline.training.economy import agree_on_economy, begin_with, economy, parts_in_force, rehearse
+from delightsam_pipeline.training.ranks import ALONE, Ranks
 from delightsam_pipeline.training.step import task_loss
 
 _specification = importlib.util.spec_from_file_location("ranks_worker", Path(__file__).parent / "ranks_worker.py")
@@ -115,6 +115,65 @@ def test_what_cannot_be_compiled_is_not(caplog):
         assert not compile_network(model, lambda: rehearse(model, plans, gradients(model)), backend=broken)
     assert [text.split(" (")[0] for text in warnings_of(caplog)] == ["the network is not compiled, which fails here"]
     rehearse(model, plans, gradients(model))
+
+
+def test_what_needs_too_much_memory_compiled_is_not(caplog):
+    def no_room(*_):
+        if model._compiled_call_impl is not None:
+            raise torch.OutOfMemoryError("no room")
+
+    model = worker.network("whole").train()
+    step, plans = gradients(model), {"new": worker.plan_for(1)}
+
+    def trial():
+        no_room()
+        rehearse(model, plans, step)
+
+    assert not compile_network(model, trial)
+    assert [text.split(" (")[0] for text in warnings_of(caplog)] == ["the network is not compiled, which fails here"]
+    trial()
+
+
+class WithAnother(Ranks):
+    """One of two processes, the other of which has found by itself that it needs four parts."""
+
+    def gather(self, value):
+        other = True, 4
+        return [value, other] if self.is_first else [other, value]
+
+    def sum(self, tensor):
+        return tensor
+
+
+def test_the_first_says_which_process_lacks_memory(caplog):
+    model = worker.network("whole").train()
+    agree_on_economy(model, {"new": worker.plan_for(4)}, gradients(model), WithAnother(0, 2))
+    assert parts_in_force(model) == 4
+    (text,) = warnings_of(caplog)
+    assert text.startswith("the memory of process 1 does not suffice for a step; from now on, in all: activations")
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_partial_labels_in_parts(regions):
+    """Where some images lack annotations of a target: the loss and gradients of the whole batch."""
+    plan, found = worker.plan_for(4), []
+    labels = {"classes": ["a", "b"], "ids": [[1, 2], [2]] if regions else [[1], [2]], "class_values": [1, 2]}
+    plan = plan.model_copy(update={"labels": plan.labels.model_copy(update=labels | {"declared": [0, 1, 2]})})
+    assert plan.targets.has_regions == regions
+    batch = worker.batch_of(0, plan, ALONE) | {"annotated": np.array([[1, 1], [1, 0], [0, 1], [1, 1]], bool)}
+    batch["labels"][0, :8] = 2
+    for parts in (0, 2, 4):
+        torch.manual_seed(0)
+        encoder = worker.TinyViT(widths=worker.NARROW)
+        model = worker.DeLightSAM({"new": worker.HeadSpec("MRI", 2, 3)}, encoder=encoder).train()
+        begin_with(model, parts)
+        with model.scope.step():
+            loss = task_loss(model, batch, plan, worker.DEVICE)[0]
+            loss.backward()
+        found.append((loss.item(), model.heads["new"].queries.grad))
+    for loss, gradient in found[1:]:
+        assert loss == pytest.approx(found[0][0], abs=1e-4)
+        torch.testing.assert_close(gradient, found[0][1], atol=1e-4, rtol=1e-2)
 
 
 @pytest.mark.slow

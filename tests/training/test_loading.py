@@ -236,7 +236,7 @@ def test_a_dead_worker_is_an_error_and_no_wait(sources, room, monkeypatch):
         next(loader)
         time.sleep(0.2)  # let the workers get ahead
         os.kill(loader.pids[0], signal.SIGKILL)
-        with pytest.raises(RuntimeError, match="no longer alive"):
+        with pytest.raises(workers.WorkerDied, match="no longer alive"):
             for _ in range(50):
                 next(loader)
     finally:

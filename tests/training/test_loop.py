@@ -14,6 +14,7 @@ import torch
 from delightsam_pipeline.errors import UserError
 from delightsam_pipeline.evaluation.summary import TRAINED_ON
 from delightsam_pipeline.inference.device import choose_device
+from delightsam_pipeline.training import loop
 from delightsam_pipeline.training.loop import train
 from delightsam_pipeline.training.setup import Options, start
 
@@ -87,10 +88,42 @@ def test_a_finished_run_only_validates_again(finished, stores, cpu):
 
 
 def test_a_finished_run_can_be_stopped_in_its_validation(finished, stores, cpu):
-    summary = finished.folder / "validation" / "us" / "summary.json"
-    before = summary.read_text()
+    kept, removed = (finished.folder / "validation" / head / "summary.json" for head in ("us", "xr"))
+    before, whole = kept.read_text(), removed.read_text()
+    removed.unlink()
     assert not train(begin(stores, finished.folder, cpu), stop=lambda: True)
-    assert summary.read_text() == before
+    assert kept.read_text() == before and not removed.exists()
+    removed.write_text(whole)
+
+
+def test_a_finished_run_has_nothing_to_do(finished, stores, cpu, monkeypatch, caplog):
+    """Its last state has the scores of the final validation too, so that a longer run has them in its history."""
+    monkeypatch.setattr(loop, "validate", None)
+    run = begin(stores, finished.folder, cpu)
+    with caplog.at_level(logging.INFO):
+        assert train(run)
+    assert "already trained and validated; nothing to do" in caplog.text
+    assert run.progress.history == finished.run.progress.history
+    scores = json.loads((finished.folder / "validation" / "us" / "summary.json").read_text())["mean"]["1"]
+    assert run.progress.history[-1]["dice_us"] == scores["Dice"]
+
+
+def test_what_is_the_best_so_far_is_not_forgotten_when_the_run_is_killed(stores, cpu, tmp_path, monkeypatch):
+    class Death(BaseException):
+        pass
+
+    def die_with_a_second_best():
+        if run.progress.best == 0.7:
+            raise Death
+        return False
+
+    scores = iter([0.5, 0.7])
+    monkeypatch.setattr(loop.Clock, "validation_is_due", lambda clock: True)
+    monkeypatch.setattr(loop, "overall", lambda summaries: next(scores))
+    run = start(stores, tmp_path, Options("0", epochs=5), cpu)
+    with pytest.raises(Death):
+        train(run, die_with_a_second_best)
+    assert start(stores, tmp_path, Options("0", epochs=5), cpu).progress.best == 0.7
 
 
 def test_what_is_not_a_run_is_not_removed(stores, cpu, tmp_path):

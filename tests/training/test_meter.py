@@ -101,7 +101,7 @@ def test_waiting_for_data_is_measured(monkeypatch):
             time.now += 0.5
             yield {}
 
-    data = Waiting(slow(), 0, choose_device("cpu"))
+    data = Waiting(slow(), choose_device("cpu"))
     data.next(), data.next()
     assert data.total == pytest.approx(1.0)
 
@@ -135,3 +135,12 @@ def test_tensorboard(tmp_path):
     read.Reload()
     found = [(event.step, event.value) for event in read.Scalars("mask_loss")]
     assert found == [(10, pytest.approx(1 / 10)), (20, pytest.approx(1 / 30))] and "dice" not in read.Tags()["scalars"]
+
+
+def test_what_went_wrong_in_a_loader_process_stays_what_it_is():
+    def broken():
+        raise RuntimeError("not a process that died")
+        yield
+
+    with pytest.raises(RuntimeError, match="not a process that died"):
+        Waiting(broken(), choose_device("cpu")).next()

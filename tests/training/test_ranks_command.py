@@ -92,6 +92,27 @@ def test_more_processes_than_images(store, tmp_path):
         train(run)
 
 
+def test_what_all_find_is_said_by_the_first(make_store, blobs, tmp_path):
+    training = {"batch_size": 1, "steps_per_epoch": 2}
+    small = make_store("Dataset002_US", "ultrasound", *blobs(5, seed=1), training=training, patch_size=(64, 64))
+    (first, _, error), (second, _, silent) = end(begin(small, tmp_path / "model", 2))
+    assert (first, second) == (2, 2), silent
+    assert error.count("a batch has 1 images, fewer than processes") == 1 and "error:" not in silent
+
+
+class Beside(Ranks):
+    """The first of two processes, the other of which was given a longer training."""
+
+    def gather(self, value):
+        return [value, value | {"length": "9 epochs"}]
+
+
+def test_processes_with_other_lengths(store, tmp_path):
+    run = start({"us": store}, tmp_path, Options("0", epochs=2), choose_device("cpu"), ranks=Beside(0, 2))
+    with pytest.raises(UserError, match="do not begin with the same; found length: 2 epochs, 9 epochs; let all see"):
+        train(run)
+
+
 def test_a_device_too_small_for_one_image(store, tmp_path, caplog):
     def no_room(*_):
         raise torch.OutOfMemoryError("no room")
@@ -110,6 +131,8 @@ def test_what_a_step_does_to_save_memory_is_recorded(store, tmp_path):
 
     run = start({"us": store}, tmp_path, Options("0", epochs=1), choose_device("cpu"))
     run.model.decoder.register_forward_pre_hook(no_room)
+    assert not train(run, lambda: run.progress.step == 1)
+    run = start({"us": store}, tmp_path, Options("0", epochs=1), choose_device("cpu"))
     assert train(run)
     memory = json.loads((tmp_path / "model.json").read_text())["provenance"]["memory"]
     assert memory == "activations computed again on the way back"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+import torch.distributed as dist
 
 from delightsam_pipeline.inference.device import choose_device
 from delightsam_pipeline.training import clock, epoch, loop, meter, reserve, validation
 from delightsam_pipeline.training.loop import train
+from delightsam_pipeline.training.ranks import Ranks
 from delightsam_pipeline.training.reserve import Reserve
 from delightsam_pipeline.training.setup import Options, start
 
@@ -84,6 +88,60 @@ def test_a_whole_validation_says_how_many_times_the_first_case_it_takes(stores, 
     before = run.progress.reserve
     watched.learn(seconds=10.0, of_first=1.0)
     assert run.progress.reserve == pytest.approx(2.5 * before)
+
+
+def test_what_a_whole_validation_said_holds_in_the_next_sitting(stores, tmp_path):
+    run = begin(stores, tmp_path)
+    Reserve(run, clock.Clock(run.length, run.progress)).learn(seconds=10.0, of_first=1.0)
+    assert Reserve(run, clock.Clock(run.length, run.progress)).times_sample == pytest.approx(10)
+    halved = replace(run, ranks=Ranks(0, 2))  # two processes share the cases out
+    assert Reserve(halved, clock.Clock(run.length, run.progress)).times_sample == pytest.approx(5)
+
+
+def test_several_processes_go_on_when_the_last_sample_says_so(stores, tmp_path, monkeypatch):
+    """A group of one process stands for two."""
+    faked = FakeTime(monkeypatch, cases=[1.0, 200.0])
+    run = replace(begin(stores, tmp_path), ranks=Ranks(0, 2))
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        watched = Reserve(run, timed := clock.Clock(run.length, run.progress, run.ranks))
+        watched.begin()
+        assert run.progress.reserve == pytest.approx(400)  # half of four cases
+        faked.now += 100
+        timed.agree()
+        assert timed.done() >= 1
+        watched.look()
+        assert run.progress.reserve == pytest.approx(2) and timed.done() < 1
+    finally:
+        dist.destroy_process_group()
+
+
+def test_a_sample_can_be_stopped(stores, tmp_path, monkeypatch):
+    monkeypatch.setattr(validation, "segment", None)
+    run = begin(stores, tmp_path)
+    watched = Reserve(run, clock.Clock(run.length, run.progress), stop=lambda: True)
+    watched.begin()
+    watched.look()
+    assert run.progress.reserve == 0
+
+
+@pytest.mark.parametrize(("elapsed", "due"), [(430, True), (440, False), (560, False)])
+def test_no_validation_begins_that_would_not_end_before_training(stores, tmp_path, elapsed, due):
+    """80 seconds are kept for the final one, and it takes as long: there is room for another until 440."""
+    run = begin(stores, tmp_path)
+    run.progress.validation_seconds, run.progress.reserve, run.progress.elapsed = 80.0, 80.0, float(elapsed)
+    run.progress.validated_at = -1000.0
+    assert clock.Clock(run.length, run.progress).validation_is_due() == due
+
+
+@pytest.mark.parametrize(("epoch", "due"), [(8, True), (9, False)])
+def test_no_validation_begins_just_before_the_final_one(stores, tmp_path, epoch, due):
+    """Of ten epochs of 100 seconds, where one takes 150."""
+    run = start(stores, tmp_path, Options("0", epochs=10), choose_device("cpu"))
+    timed = clock.Clock(run.length, run.progress)
+    run.progress.step, run.progress.validation_seconds, run.progress.validated_at = 4 * epoch, 150.0, -2000.0
+    timed.begin -= 100.0 * epoch
+    assert timed.validation_is_due() == due
 
 
 def test_without_a_budget_nothing_is_measured(stores, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from delightsam_pipeline.inference.device import choose_device
 from delightsam_pipeline.training import watch
 from delightsam_pipeline.training.checkpoint import Progress
 from delightsam_pipeline.training.loading import Source, batches
+from delightsam_pipeline.training.ranks import ALONE, Ranks
 from delightsam_pipeline.training.setup import Options
 
 CPU = choose_device("cpu")
@@ -45,6 +46,7 @@ def run(store, tmp_path):
         progress=Progress(step=1000),
         device=CPU,
         length=SimpleNamespace(steps_per_epoch=250),
+        ranks=ALONE,
     )
 
 
@@ -117,6 +119,17 @@ def test_dice_0_is_explained_once_and_not_too_early(run, warned):
     )
 
 
+def test_dice_0_is_looked_into_once_and_by_the_first_alone(run, warned):
+    run.ranks = Ranks(1, 2)
+    watch.after_validation(run, summary(0.0, [0]), done=0.5)
+    assert not warned() and not run.progress.told
+    run.ranks = ALONE
+    watch.after_validation(run, summary(0.0, [0]), done=0.5)
+    run.sources["us"] = SimpleNamespace(cases=None)  # what could be looked at is gone
+    watch.after_validation(run, summary(0.0, [0]), done=0.6)
+    assert len(warned()) == 1
+
+
 def test_dice_0_after_few_steps(run, warned):
     run.progress.step = 60
     watch.after_validation(run, summary(0.0, [0]), done=0.5)
@@ -162,7 +175,7 @@ def row(waiting):
 
 
 def test_waiting_for_data(run, warned, monkeypatch):
-    monkeypatch.setattr(watch.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(watch, "cores", lambda: 4)
     watch.after_epoch(run, row(0.9), 0.5, sitting_epoch=1)  # the loader starts
     watch.after_epoch(run, row(0.1), 0.5, sitting_epoch=2)
     assert not warned()
