@@ -52,7 +52,8 @@ def test_a_case_in_two_folds():
 def test_folds_scored_in_different_ways():
     old = summarise([case("c", [1, 1, 2, 0], grid=None)], LABELS)
     for other in (old, fold("c", tolerance=1.0), fold("c") | {"classes": {"1": "other"}}):
-        with pytest.raises(UserError, match="folds 0 and 1 were scored in different ways; remove the fold.s .*give dlsam_train"):
+        told = r"folds 0 and 1 were scored in different ways; remove the fold.s .*give dlsam_train"
+        with pytest.raises(UserError, match=told):
             merge_folds({0: fold("a"), 1: other}, 5)
     assert merge_folds({0: old}, 5)["n_groups"] == 1
 
