@@ -19,8 +19,8 @@ def compile_network(model: DeLightSAM, trial: Callable[[], None], backend: str =
     trial : a step, which compiles. Where it fails the network stays as it was, with one warning. False then.
     """
     torch._dynamo.reset()
-    model.compile(backend=backend)
     try:
+        model.compile(backend=backend)
         trial()
     except Exception as error:  # too little memory as well: then steps are made cheaper, which compiled ones cannot be
         stay_uncompiled(model)

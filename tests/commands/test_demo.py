@@ -21,11 +21,17 @@ def given(monkeypatch, empty):
         images, output = (Path(arguments[arguments.index(option) + 1]) for option in ("-i", "-o"))
         shutil.copytree(images.with_name("labelsTs"), output)
 
+    score = demo.evaluate.main
+
+    def evaluate(arguments):
+        return given.update(evaluate=arguments) if "-d" in arguments else score(arguments)
+
     monkeypatch.setenv("DLSAM_HOME", "")  # the demo sets it: put back after the test
     monkeypatch.setattr(examples, "make_examples", functools.partial(examples.make_examples, train=1, test=3))
     monkeypatch.setattr(demo.plan_and_preprocess, "main", lambda arguments: given.update(plan=arguments))
     monkeypatch.setattr(demo.train, "main", lambda arguments: given.update(train=arguments))
     monkeypatch.setattr(demo.predict, "main", predict)
+    monkeypatch.setattr(demo.evaluate, "main", evaluate)
     return given
 
 
@@ -48,6 +54,7 @@ def test_one_model_and_one_picture_for_all_datasets(call, given, empty, options,
     ids = [f.name[7:10] for f in folders]
     assert given["plan"] == ["-d", *ids]
     assert given["train"][:4] == ["+".join(ids), "0", "--time-budget", seconds]
+    assert given["evaluate"][:2] == ["-d", "+".join(ids)]
     assert answer.out.count(" 1.000") >= len(ids)
     with Image.open(empty / "here/overview.png") as sheet:  # two cases a row, each in three pictures of 320 at most
         assert 2 * 3 * 240 < sheet.width < 2 * 3 * 332

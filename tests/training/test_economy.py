@@ -117,6 +117,12 @@ def test_what_cannot_be_compiled_is_not(caplog):
     rehearse(model, plans, gradients(model))
 
 
+def test_a_backend_that_is_not_there_leaves_the_network_as_it_is(caplog):
+    model = worker.network("whole").train()
+    assert not compile_network(model, lambda: None, backend="absent")
+    assert [text.split(" (")[0] for text in warnings_of(caplog)] == ["the network is not compiled, which fails here"]
+
+
 def test_what_needs_too_much_memory_compiled_is_not(caplog):
     def no_room(*_):
         if model._compiled_call_impl is not None:
@@ -129,7 +135,7 @@ def test_what_needs_too_much_memory_compiled_is_not(caplog):
         no_room()
         rehearse(model, plans, step)
 
-    assert not compile_network(model, trial)
+    assert not compile_network(model, trial, backend="eager")
     assert [text.split(" (")[0] for text in warnings_of(caplog)] == ["the network is not compiled, which fails here"]
     trial()
 

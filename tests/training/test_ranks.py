@@ -28,7 +28,7 @@ def begin(folder: Path, size: int, *scenarios: str) -> list[subprocess.Popen]:
     base |= {"MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": str(size), "GLOO_SOCKET_IFNAME": "lo"}
     command = [sys.executable, str(WORKER), str(folder), *scenarios]
     ranks = [base | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
-    return [subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) for env in ranks]
+    return [subprocess.Popen(command, env=env, stderr=subprocess.PIPE, encoding="utf-8") for env in ranks]
 
 
 def end(processes: list[subprocess.Popen]) -> list[tuple[int, str]]:
