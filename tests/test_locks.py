@@ -23,8 +23,8 @@ from delightsam_pipeline.locks import only_one
 try:
     with only_one(Path(sys.argv[1]), "another command", shared=sys.argv[2] == "shared"):
         child = os.fork() if sys.argv[3:] else os.getpid()
-        if child:
-            print(child, flush=True)
+        if not sys.argv[3:] or not child:  # a child says so itself: then it has let go of its parent's locks
+            print(os.getpid(), flush=True)
         {}
 except UserError as error:
     print(error, flush=True)
